@@ -1,0 +1,1 @@
+//! File catalogs: reading, the decoded index, the tree of nested catalogs, writing.

@@ -1,0 +1,1 @@
+//! A repository as a whole: verified snapshots, tag history, reference log.

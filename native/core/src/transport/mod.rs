@@ -1,0 +1,1 @@
+//! How bytes come from a host: requests, time-outs, routes.
