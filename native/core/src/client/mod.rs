@@ -1,7 +1,17 @@
 //! The read-only file system as plain methods, with no kernel in the loop.
 //!
-//! [`ops::Client`] answers what a FUSE face, a test or a portable loop asks; [`namespace`] gives inode numbers.
+//! [`ops::Client`] answers what a FUSE face, a test or a portable loop asks through [`filesystem::FileSystem`]; inode
+//! numbers come from the catalogs themselves.
 
+pub mod filesystem;
+mod namespace;
+pub mod ops;
+pub mod options;
+mod read;
 pub mod types;
+pub mod xattr;
 
+pub use filesystem::FileSystem;
+pub use ops::Client;
+pub use options::ClientOptions;
 pub use types::{Attr, Fh, Ino, ListedEntry, Opened, Statfs};

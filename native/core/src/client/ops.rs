@@ -1,0 +1,364 @@
+//! The file system: look-ups, attributes, listings, opening and reading, answered from decoded catalogs and the cache.
+//!
+//! Owns no bytes on disk and no kernel protocol. One [`Client`] shows one revision of one repository.
+//!
+//! Threading: every method may be called by any worker at any time. A look-up takes read locks only; opening and
+//! reading may wait for the network, for as long as the transport's bounds say.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nearfs_format::dirent::{Compression, EntryFlags, FileType};
+use nearfs_format::object::{ObjectId, ObjectKind};
+use nearfs_format::symlink;
+
+use crate::cache::fill::{ObjectCache, Want};
+use crate::catalog::index::{CatalogIndex, RowId};
+use crate::catalog::reader::NestedRow;
+use crate::catalog::tree::{Catalog, CatalogSource, CatalogTree};
+use crate::error::{Error, ErrorKind, Result};
+use crate::repo::snapshot::{CATALOG_LIMIT_BYTES, Snapshot};
+
+use super::filesystem::{FileSystem, FsError, FsResult, Refusal};
+use super::namespace;
+use super::options::ClientOptions;
+use super::read::{OpenFile, OpenFiles};
+use super::types::{Attr, Fh, Ino, ListedEntry, Opened, Statfs};
+use super::xattr;
+
+const ACCESS_MODE: i32 = 0o3;
+const EXCLUSIVE: i32 = 0o200;
+/// Time to live of a root catalog that asks for none, seconds.
+const DEFAULT_TTL_S: u64 = 240;
+
+/// What a client counted since it started.
+#[derive(Debug, Default)]
+pub struct ClientCounters {
+    /// Successful opens.
+    pub opens: AtomicU64,
+    /// Operations that failed for another reason than the caller's.
+    pub io_errors: AtomicU64,
+}
+
+/// Catalogs out of the object cache.
+#[derive(Debug)]
+struct CachedCatalogs(Arc<ObjectCache>);
+
+impl CatalogSource for CachedCatalogs {
+    fn load(&self, catalog: &NestedRow, subject: String) -> Result<Arc<CatalogIndex>> {
+        let file = self.0.open(&Want {
+            id: ObjectId::new(catalog.hash, ObjectKind::Catalog),
+            compression: Compression::Zlib,
+            size_bytes: (catalog.size_bytes > 0).then_some(catalog.size_bytes),
+            limit_bytes: CATALOG_LIMIT_BYTES,
+            alternative: false,
+        })?;
+        CatalogIndex::decode(&file.cache_path(), subject).map(Arc::new)
+    }
+}
+
+/// A repository's revision as a file system.
+#[derive(Debug)]
+pub struct Client {
+    tree: CatalogTree,
+    cache: Arc<ObjectCache>,
+    options: ClientOptions,
+    files: OpenFiles,
+    counters: ClientCounters,
+    started: Instant,
+    is_fixed: bool,
+}
+
+/// Where an operation arrived.
+type Place = (Arc<Catalog>, RowId);
+
+impl Client {
+    /// Loads the root catalog of a snapshot.
+    pub fn open(cache: Arc<ObjectCache>, snapshot: &Snapshot, options: ClientOptions) -> Result<Self> {
+        let source = Arc::new(CachedCatalogs(Arc::clone(&cache)));
+        let tree = CatalogTree::open(source, snapshot.root_hash, snapshot.root_size_bytes)?;
+        Ok(Self {
+            tree,
+            cache,
+            options,
+            files: OpenFiles::default(),
+            counters: ClientCounters::default(),
+            started: Instant::now(),
+            is_fixed: snapshot.is_fixed,
+        })
+    }
+
+    /// Returns the catalogs.
+    pub fn tree(&self) -> &CatalogTree {
+        &self.tree
+    }
+
+    /// Returns the options it was opened with.
+    pub fn options(&self) -> &ClientOptions {
+        &self.options
+    }
+
+    /// Returns what was counted.
+    pub fn counters(&self) -> &ClientCounters {
+        &self.counters
+    }
+
+    /// Says whether the revision was chosen by hash, tag or date.
+    pub fn is_fixed(&self) -> bool {
+        self.is_fixed
+    }
+
+    /// Returns the time since the client was opened.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Returns how many objects were fetched.
+    pub fn fetches(&self) -> u64 {
+        self.cache.counters().fetches.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many stored bytes were fetched.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.cache.counters().fetched_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many files are open.
+    pub fn open_files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Returns the minutes until the root catalog's time to live is over, counted from the start.
+    pub fn minutes_to_expiry(&self) -> u64 {
+        let ttl = self.tree.root().index.ttl_s().unwrap_or(DEFAULT_TTL_S);
+        ttl.saturating_sub(self.uptime().as_secs()) / 60
+    }
+
+    fn entry(&self, ino: Ino) -> FsResult<Place> {
+        namespace::entry(&self.tree, ino).ok_or_else(|| {
+            FsError::from(Error::new(ErrorKind::NotFound, "find", format!("inode {}: it was never given out", ino.0)))
+        })
+    }
+
+    /// Returns where a directory's entries lie: in the nested catalog where one starts there.
+    fn directory(&self, ino: Ino) -> FsResult<Place> {
+        let (catalog, row) = self.entry(ino)?;
+        if catalog.index.row(row).file_type != FileType::Directory {
+            return Err(Refusal::NotADirectory.into());
+        }
+        Ok(match self.tree.below(&catalog, row)? {
+            Some(nested) => (nested, RowId::ROOT),
+            None => (catalog, row),
+        })
+    }
+
+    fn target(&self, catalog: &Catalog, row: RowId) -> Vec<u8> {
+        let raw = catalog.index.symlink(row);
+        if self.options.raw_symlinks {
+            return raw.to_vec();
+        }
+        symlink::expand(raw, |name| self.options.environment.get(name).cloned()).into_owned()
+    }
+
+    fn attr(&self, catalog: &Catalog, row: RowId) -> Attr {
+        let entry = catalog.index.row(row);
+        let file_type = entry.file_type;
+        let size_bytes = match file_type {
+            FileType::Symlink => self.target(catalog, row).len() as u64,
+            _ if file_type.is_special() => 0,
+            _ => entry.size,
+        };
+        let readable = match file_type {
+            _ if !self.options.world_readable => 0,
+            FileType::Directory => 0o555,
+            _ => 0o444,
+        };
+        let (uid, gid) = self.options.claimed_owner.unwrap_or_else(|| match entry.owner {
+            Some((uid, gid)) => (self.options.uid_map.map(uid), self.options.gid_map.map(gid)),
+            None => self.options.process_owner,
+        });
+        Attr {
+            ino: namespace::ino(catalog, row),
+            file_type,
+            permissions: (entry.mode & 0o7777 | readable) as u16,
+            size_bytes,
+            nlink: entry.hardlinks.linkcount,
+            uid,
+            gid,
+            rdev: if file_type.is_device() { entry.size } else { 0 },
+            mtime_s: entry.mtime,
+            mtime_ns: entry.mtime_ns,
+        }
+    }
+
+    fn open_place(&self, (catalog, row): &Place, flags: i32) -> FsResult<(OpenFile, bool)> {
+        let entry = catalog.index.row(*row);
+        match entry.file_type {
+            FileType::Regular => {}
+            FileType::Directory => return Err(Refusal::IsADirectory.into()),
+            _ => return Err(Refusal::NotAFile.into()),
+        }
+        if flags & EXCLUSIVE != 0 {
+            return Err(Refusal::AlreadyExists.into());
+        }
+        if flags & ACCESS_MODE != 0 {
+            let subject = format!("{} for writing", catalog.path(*row));
+            return Err(Error::new(ErrorKind::ReadOnly, "open", subject).into());
+        }
+        let path = || catalog.path(*row).to_string();
+        let direct_io = entry.flags.has(EntryFlags::DIRECT_IO);
+        if entry.flags.has(EntryFlags::EXTERNAL) {
+            let subject = format!("{}: its content lies outside the repository (external data)", path());
+            return Err(Error::new(ErrorKind::Unsupported, "open", subject).into());
+        }
+        if let Some(chunks) = catalog.index.chunks(*row)? {
+            let compression = entry.compression;
+            return Ok((OpenFile::Chunked { path: path(), chunks, compression, last: Default::default() }, direct_io));
+        }
+        // An empty file's content is known; asking for it would cost a round trip.
+        if entry.size == 0 {
+            return Ok((OpenFile::Empty, direct_io));
+        }
+        let hash = entry.hash.ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, "open", format!("{}: its catalog row has no content hash", path()))
+        })?;
+        let object = self.cache.open(&Want {
+            id: ObjectId::new(hash, ObjectKind::File),
+            compression: entry.compression,
+            size_bytes: Some(entry.size),
+            limit_bytes: entry.size,
+            alternative: false,
+        });
+        match object {
+            Ok(object) => Ok((OpenFile::Whole(object), direct_io)),
+            // A file that its catalog names exists: an object that is missing is a broken repository, not ENOENT.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(Error::new(ErrorKind::Unreachable, "open", path()).with_source(error).into())
+            }
+            Err(error) => Err(Error::new(error.kind(), "open", path()).with_source(error).into()),
+        }
+    }
+
+    /// Counts failures that are nobody's request: the reference's I/O error counter.
+    fn counted<T>(&self, outcome: FsResult<T>) -> FsResult<T> {
+        if let Err(FsError::Engine(error)) = &outcome
+            && !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ReadOnly | ErrorKind::InvalidInput)
+        {
+            self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
+    }
+}
+
+impl FileSystem for Client {
+    fn lookup(&self, parent: Ino, name: &[u8]) -> FsResult<Attr> {
+        let (catalog, row) = self.counted(self.directory(parent))?;
+        let child = match name {
+            b"." => return self.getattr(parent),
+            b".." => return self.getattr(namespace::parent_ino(&catalog, row)),
+            _ => catalog.index.child(row, name),
+        };
+        child.map(|child| self.attr(&catalog, child)).ok_or_else(|| {
+            let subject = format!("`{}` in {}", name.escape_ascii(), catalog.path(row));
+            Error::new(ErrorKind::NotFound, "find", subject).into()
+        })
+    }
+
+    fn getattr(&self, ino: Ino) -> FsResult<Attr> {
+        let (catalog, row) = self.entry(ino)?;
+        Ok(self.attr(&catalog, row))
+    }
+
+    fn readlink(&self, ino: Ino) -> FsResult<Vec<u8>> {
+        let (catalog, row) = self.entry(ino)?;
+        if catalog.index.row(row).file_type != FileType::Symlink {
+            return Err(Refusal::NotASymlink.into());
+        }
+        Ok(self.target(&catalog, row))
+    }
+
+    fn open(&self, ino: Ino, flags: i32) -> FsResult<Opened> {
+        let place = self.entry(ino)?;
+        let (file, direct_io) = self.counted(self.open_place(&place, flags))?;
+        self.counters.opens.fetch_add(1, Ordering::Relaxed);
+        // An inode's content never changes within a mount, so pages of earlier opens stay good.
+        Ok(Opened { fh: Fh(self.files.insert(file)), keep_cache: !direct_io, direct_io })
+    }
+
+    fn read(&self, fh: Fh, offset: u64, size: u32, into: &mut Vec<u8>) -> FsResult<()> {
+        let file = self.files.get(fh.0).ok_or(Refusal::BadHandle)?;
+        self.counted(file.read(&self.cache, offset, size as usize, into).map_err(FsError::from))
+    }
+
+    fn release(&self, fh: Fh) {
+        self.files.remove(fh.0);
+    }
+
+    fn list(
+        &self,
+        directory: Ino,
+        from: u64,
+        sink: &mut dyn FnMut(&ListedEntry<'_>) -> ControlFlow<()>,
+    ) -> FsResult<()> {
+        let (catalog, row) = self.counted(self.directory(directory))?;
+        if from == 0 {
+            let attr = self.getattr(directory)?;
+            if sink(&ListedEntry { name: b".", attr, next: 1 }).is_break() {
+                return Ok(());
+            }
+        }
+        if from <= 1 {
+            let attr = self.getattr(namespace::parent_ino(&catalog, row))?;
+            if sink(&ListedEntry { name: b"..", attr, next: 2 }).is_break() {
+                return Ok(());
+            }
+        }
+        let children = catalog.index.children(row);
+        let skip = u32::try_from(from.saturating_sub(2)).unwrap_or(u32::MAX);
+        for child in children.start.saturating_add(skip)..children.end {
+            if catalog.index.row(RowId(child)).flags.has(EntryFlags::HIDDEN) {
+                continue;
+            }
+            let listed = ListedEntry {
+                name: catalog.index.name(RowId(child)),
+                attr: self.attr(&catalog, RowId(child)),
+                next: u64::from(child - children.start) + 3,
+            };
+            if sink(&listed).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn getxattr(&self, ino: Ino, name: &[u8]) -> FsResult<Vec<u8>> {
+        let (catalog, row) = self.entry(ino)?;
+        xattr::get(self, &catalog, row, name).ok_or_else(|| Refusal::NoAttribute.into())
+    }
+
+    fn listxattr(&self, ino: Ino) -> FsResult<Vec<u8>> {
+        let (catalog, row) = self.entry(ino)?;
+        let mut names = Vec::new();
+        for name in xattr::list(self, &catalog, row) {
+            names.extend_from_slice(&name);
+            names.push(0);
+        }
+        Ok(names)
+    }
+
+    fn statfs(&self) -> FsResult<Statfs> {
+        let root = self.tree.root();
+        let total: i64 = ["regular", "symlink", "special", "dir"]
+            .iter()
+            .map(|name| root.index.counter(&format!("self_{name}")) + root.index.counter(&format!("subtree_{name}")))
+            .sum();
+        let files = u64::try_from(total).unwrap_or(0);
+        Ok(Statfs { block_bytes: 512, files, files_free: files.saturating_sub(self.tree.loaded_rows()), ..Statfs::default() })
+    }
+
+    fn entry_timeout(&self) -> Duration {
+        self.options.kernel_cache
+    }
+}

@@ -1,0 +1,118 @@
+//! Open files: whole objects and chunk lists, and reading from them at any offset.
+//!
+//! Threading: an [`OpenFile`] is shared by all readers of a handle. The lock around the last chunk is held to copy a
+//! reference, never while a chunk is fetched.
+
+use std::sync::Arc;
+
+use nearfs_format::chunk::ChunkList;
+use nearfs_format::dirent::Compression;
+use nearfs_format::object::{ObjectId, ObjectKind};
+use parking_lot::Mutex;
+
+use crate::cache::disk::CachedObject;
+use crate::cache::fill::{ObjectCache, Want};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Where an open file's bytes are.
+#[derive(Debug)]
+pub(super) enum OpenFile {
+    /// Nothing to read.
+    Empty,
+    /// One object, in the cache.
+    Whole(CachedObject),
+    /// Chunks, each fetched when it is first read.
+    Chunked {
+        /// Path, for errors.
+        path: String,
+        chunks: ChunkList,
+        compression: Compression,
+        /// The chunk read last: sequential readers stay in it.
+        last: Mutex<Option<(usize, CachedObject)>>,
+    },
+}
+
+impl OpenFile {
+    /// Reads up to `size` bytes at `offset`; fewer only at the end of the file.
+    pub(super) fn read(&self, cache: &ObjectCache, offset: u64, size: usize, into: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Empty => Ok(()),
+            Self::Whole(object) => append(object, offset, size, into).map(drop),
+            Self::Chunked { path, chunks, compression, last } => {
+                let (mut offset, mut left) = (offset, size);
+                while left > 0 {
+                    let Some((number, chunk)) = chunks.at(offset) else { break };
+                    let kept = last.lock().clone().filter(|(n, _)| *n == number).map(|(_, object)| object);
+                    let object = match kept {
+                        Some(object) => object,
+                        None => {
+                            let object = cache.open(&Want {
+                                id: ObjectId::new(chunk.hash, ObjectKind::Chunk),
+                                compression: *compression,
+                                size_bytes: Some(chunk.size),
+                                limit_bytes: chunk.size,
+                                alternative: false,
+                            })?;
+                            *last.lock() = Some((number, object.clone()));
+                            object
+                        }
+                    };
+                    let inside = offset - chunk.offset;
+                    let wanted = left.min(usize::try_from(chunk.size - inside).unwrap_or(usize::MAX));
+                    let count = append(&object, inside, wanted, into)?;
+                    if count < wanted {
+                        let what = format!("{path}: chunk {} ends after {count} bytes of {wanted}", chunk.hash);
+                        return Err(Error::new(ErrorKind::Corrupt, "read", what));
+                    }
+                    offset += count as u64;
+                    left -= count;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Appends up to `size` bytes at `offset` of an object; returns how many there were.
+fn append(object: &CachedObject, offset: u64, size: usize, into: &mut Vec<u8>) -> Result<usize> {
+    let size = size.min(usize::try_from(object.size_bytes().saturating_sub(offset)).unwrap_or(usize::MAX));
+    let start = into.len();
+    into.resize(start + size, 0);
+    let mut done = 0;
+    while done < size {
+        let count = object.read_at(&mut into[start + done..], offset + done as u64)?;
+        if count == 0 {
+            break;
+        }
+        done += count;
+    }
+    into.truncate(start + done);
+    Ok(done)
+}
+
+/// The files that are open, by handle.
+#[derive(Debug, Default)]
+pub(super) struct OpenFiles {
+    files: parking_lot::RwLock<std::collections::HashMap<u64, Arc<OpenFile>>>,
+    next: std::sync::atomic::AtomicU64,
+}
+
+impl OpenFiles {
+    pub(super) fn insert(&self, file: OpenFile) -> u64 {
+        let fh = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        self.files.write().insert(fh, Arc::new(file));
+        fh
+    }
+
+    pub(super) fn get(&self, fh: u64) -> Option<Arc<OpenFile>> {
+        self.files.read().get(&fh).cloned()
+    }
+
+    pub(super) fn remove(&self, fh: u64) {
+        self.files.write().remove(&fh);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.files.read().len()
+    }
+}

@@ -1,0 +1,201 @@
+//! From a URL and keys to a verified snapshot: the only way to learn a root hash that may be trusted.
+//!
+//! Owns the order of the bootstrap (format.md 2.5): manifest and whitelist are asked for together, certificate and root
+//! catalog together as soon as the manifest is parsed; nothing fetched is used before the signature holds. A manifest
+//! that names the root hash of the breadcrumb was verified when the breadcrumb was written and costs one request.
+//!
+//! Threading: one call, which may block as long as its requests may; two short-lived threads run side by side.
+
+use std::sync::Arc;
+
+use nearfs_format::dirent::Compression;
+use nearfs_format::hash::ContentHash;
+use nearfs_format::manifest::{ManifestFields, UnverifiedManifest};
+use nearfs_format::object::{ObjectId, ObjectKind};
+use nearfs_format::trust::{self, Blacklist, Certificate, MasterKeys};
+use nearfs_format::whitelist::UnverifiedWhitelist;
+
+use super::history::HistoryDb;
+use crate::cache::disk::Breadcrumb;
+use crate::cache::fill::{ObjectCache, Want};
+use crate::error::{Error, ErrorKind, Result};
+use crate::transport::Origin;
+
+/// Manifests are small; the reference reads at most 4096 bytes from disk.
+const MANIFEST_LIMIT_BYTES: u64 = 64 << 10;
+/// A whitelist may hold many certificates, but not megabytes of them.
+const WHITELIST_LIMIT_BYTES: u64 = 1 << 20;
+const CERTIFICATE_LIMIT_BYTES: u64 = 1 << 20;
+/// Largest catalog or history that is fetched, uncompressed.
+pub const CATALOG_LIMIT_BYTES: u64 = 4 << 30;
+
+/// Which revision to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// What the manifest names.
+    Current,
+    /// This root catalog, without asking for a manifest: the caller vouches for the hash.
+    RootHash(ContentHash),
+    /// The revision with this tag.
+    Tag(String),
+    /// The newest tagged revision that is not younger than this Unix time, seconds.
+    Date(u64),
+}
+
+/// What it takes to trust a repository.
+#[derive(Debug)]
+pub struct Trust {
+    /// Fully qualified repository name.
+    pub fqrn: String,
+    /// Master public keys.
+    pub keys: MasterKeys,
+    /// Refused certificates and revisions.
+    pub blacklist: Blacklist,
+    /// Now, Unix seconds.
+    pub now_s: u64,
+}
+
+/// A verified revision of a repository.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Root catalog.
+    pub root_hash: ContentHash,
+    /// Size of the uncompressed root catalog, bytes; 0 where unknown.
+    pub root_size_bytes: u64,
+    /// The manifest it came from; `None` for a fixed root hash.
+    pub manifest: Option<Arc<ManifestFields>>,
+    /// True where it must not follow new revisions.
+    pub is_fixed: bool,
+}
+
+impl Snapshot {
+    /// Opens a revision of the repository at `origin`.
+    pub fn open(cache: &ObjectCache, origin: &Origin, trust: &Trust, selection: &Selection) -> Result<Self> {
+        if let Selection::RootHash(root_hash) = selection {
+            return Ok(Self { root_hash: *root_hash, root_size_bytes: 0, manifest: None, is_fixed: true });
+        }
+        let manifest = verified_manifest(cache, origin, trust)?;
+        match selection {
+            Selection::Current | Selection::RootHash(_) => Ok(Self {
+                root_hash: manifest.root_hash,
+                root_size_bytes: manifest.root_size_bytes,
+                manifest: Some(manifest),
+                is_fixed: false,
+            }),
+            Selection::Tag(name) => tagged(cache, trust, manifest, |history| {
+                history.find(name)?.ok_or_else(|| no_tag(trust, format!("no such tag: {name}")))
+            }),
+            Selection::Date(until_s) => tagged(cache, trust, manifest, |history| {
+                history
+                    .find_by_date(*until_s)?
+                    .ok_or_else(|| no_tag(trust, format!("no repository state as early as utc timestamp {until_s}")))
+            }),
+        }
+    }
+}
+
+fn no_tag(trust: &Trust, reason: String) -> Error {
+    Error::new(ErrorKind::NotFound, "find revision of", format!("{}: {reason}", trust.fqrn))
+}
+
+fn tagged(
+    cache: &ObjectCache,
+    trust: &Trust,
+    manifest: Arc<ManifestFields>,
+    find: impl FnOnce(&HistoryDb) -> Result<nearfs_format::history::Tag>,
+) -> Result<Snapshot> {
+    let hash = manifest.history.ok_or_else(|| no_tag(trust, "No history".to_owned()))?;
+    let file = cache.open(&Want {
+        id: ObjectId::new(hash, ObjectKind::History),
+        compression: Compression::Zlib,
+        size_bytes: None,
+        limit_bytes: CATALOG_LIMIT_BYTES,
+        alternative: manifest.has_alternative_paths,
+    })?;
+    let history = HistoryDb::open(&file.cache_path(), &trust.fqrn)?;
+    let tag = find(&history)?;
+    Ok(Snapshot {
+        root_hash: tag.root_hash,
+        root_size_bytes: tag.size_bytes,
+        manifest: Some(manifest),
+        is_fixed: true,
+    })
+}
+
+/// Fetches the manifest and checks the whole chain of trust, then remembers it in the breadcrumb.
+fn verified_manifest(cache: &ObjectCache, origin: &Origin, trust: &Trust) -> Result<Arc<ManifestFields>> {
+    let seen = cache.disk().breadcrumb(&trust.fqrn)?;
+    let (manifest, whitelist) = fetch_together(origin);
+    let manifest_bytes = manifest?;
+    let unverified = UnverifiedManifest::parse(&manifest_bytes)
+        .map_err(|e| Error::format("read manifest of", trust.fqrn.as_str(), e))?;
+    if let Some(seen) = &seen
+        && seen.root_hash == unverified.fields().root_hash
+        && unverified.fields().fqrn.as_deref() == Some(trust.fqrn.as_str())
+        && cache.is_cached(&ObjectId::new(seen.root_hash, ObjectKind::Catalog))
+    {
+        return Ok(Arc::new(unverified.fields().clone()));
+    }
+    let certificate = fetch_certificate(cache, trust, unverified.fields())?;
+    let verify = || {
+        let whitelist = UnverifiedWhitelist::parse(&whitelist?)
+            .and_then(|w| trust::verify_whitelist(w, &trust.keys, &trust.fqrn, trust.now_s))
+            .map_err(|e| Error::format("verify whitelist of", trust.fqrn.as_str(), e))?;
+        let minimum = seen.as_ref().map_or(0, |s| s.timestamp);
+        let (certificate, hash) = &certificate;
+        trust::verify_manifest(unverified, &whitelist, certificate, hash, &trust.fqrn, minimum, &trust.blacklist)
+            .map_err(|e| Error::format("verify manifest of", trust.fqrn.as_str(), e))
+    };
+    let manifest = verify()?;
+    let fields = Arc::new(ManifestFields::clone(&manifest));
+    cache.disk().set_breadcrumb(
+        &trust.fqrn,
+        &Breadcrumb {
+            root_hash: fields.root_hash,
+            timestamp: fields.timestamp.unwrap_or(0),
+            revision: Some(fields.revision),
+        },
+    )?;
+    Ok(fields)
+}
+
+fn fetch_together(origin: &Origin) -> (Result<Vec<u8>>, Result<Vec<u8>>) {
+    std::thread::scope(|scope| {
+        let whitelist = scope.spawn(|| origin.fetch_small(".cvmfswhitelist", WHITELIST_LIMIT_BYTES, false));
+        let manifest = origin.fetch_small(".cvmfspublished", MANIFEST_LIMIT_BYTES, false);
+        (manifest, joined(whitelist.join()))
+    })
+}
+
+/// Fetches the certificate; the root catalog is warmed at the same time, since it will be wanted if all is well.
+fn fetch_certificate(
+    cache: &ObjectCache,
+    trust: &Trust,
+    fields: &ManifestFields,
+) -> Result<(Certificate, ContentHash)> {
+    let hash = fields.certificate.ok_or_else(|| {
+        let reason = format!("{}: it names no certificate; the publisher has to sign it", trust.fqrn);
+        Error::new(ErrorKind::Untrusted, "verify manifest of", reason)
+    })?;
+    let want = |hash, kind, size_bytes, limit_bytes| Want {
+        id: ObjectId::new(hash, kind),
+        compression: Compression::Zlib,
+        size_bytes,
+        limit_bytes,
+        alternative: fields.has_alternative_paths,
+    };
+    let pem = std::thread::scope(|scope| {
+        let size = (fields.root_size_bytes > 0).then_some(fields.root_size_bytes);
+        let root = want(fields.root_hash, ObjectKind::Catalog, size, CATALOG_LIMIT_BYTES);
+        // Its failure shows again, with its own error, when the root catalog is opened.
+        scope.spawn(move || drop(cache.open(&root)));
+        cache.read_small(&want(hash, ObjectKind::Certificate, None, CERTIFICATE_LIMIT_BYTES))
+    })?;
+    let certificate = Certificate::parse(&pem)
+        .map_err(|e| Error::format("read certificate", format!("{hash} of {}", trust.fqrn), e))?;
+    Ok((certificate, hash))
+}
+
+fn joined<T>(outcome: std::thread::Result<Result<T>>) -> Result<T> {
+    outcome.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "fetch", "a fetching thread died")))
+}
