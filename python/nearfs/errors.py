@@ -25,6 +25,7 @@ class NearfsError(Exception):
     default_exit_code: ClassVar[int] = 70
 
     def __init__(self, message: str, *, operation: str = "", subject: str = "", exit_code: int | None = None) -> None:
+        """Takes the sentence for the user, and optionally what was done to what and the exit code."""
         super().__init__(message)
         self.operation = operation
         self.subject = subject
@@ -151,7 +152,7 @@ class InitCode(IntEnum):
 
     text: str
 
-    def __new__(cls, code: int, text: str) -> Self:
+    def __new__(cls, code: int, text: str = "") -> Self:
         """Makes the member an integer that carries its text."""
         member = int.__new__(cls, code)
         member._value_ = code

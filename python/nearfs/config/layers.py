@@ -172,10 +172,7 @@ class _Reader:
 
     def read(self, path: str, *, expected: bool = False) -> None:
         settings = self._settings
-        if self._simple:
-            parsed = syntax.parse_simple(path)
-        else:
-            parsed = syntax.parse_shell(path, settings.environment)
+        parsed = syntax.parse_simple(path) if self._simple else syntax.parse_shell(path, settings.environment)
         if parsed is None:
             if expected:
                 settings.warnings.append(f"configuration file {path} does not exist")

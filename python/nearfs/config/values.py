@@ -7,7 +7,7 @@ Threading: pure functions; `read_id_map` reads one file.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -70,7 +70,7 @@ def date(settings: Settings, name: str) -> int | None:
     if not text:
         return None
     try:
-        moment = datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.UTC)
+        moment = dt.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.UTC)
     except ValueError as error:
         message = f"invalid timestamp in {name}: {text}. Use YYYY-MM-DDTHH:MM:SSZ"
         code = InitCode.HISTORY
