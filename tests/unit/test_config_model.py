@@ -1,0 +1,170 @@
+"""What a mount is told: defaults, precedence, and errors that name parameter, value and file."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nearfs.config import layers, model
+from nearfs.config.parameters import PARAMETERS, Kind, connects_directly, lacks_effect
+from nearfs.config.values import IdMap
+from nearfs.errors import InitCode, InvalidInput
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FQRN = "lab.example.org"
+NEEDED = {"CVMFS_SERVER_URL": "http://h/cvmfs/@fqrn@", "CVMFS_HTTP_PROXY": "DIRECT", "CVMFS_PUBLIC_KEY": "/k/a.pub"}
+
+
+def settings_of(**parameters: str) -> layers.Settings:
+    settings = layers.Settings(FQRN, root="/nonexistent", environment={"HOME": "/h"})
+    for name, value in {**NEEDED, **{f"CVMFS_{name}": value for name, value in parameters.items()}}.items():
+        settings.set(name, value, "/etc/x.conf")
+    return settings
+
+
+def config_of(**parameters: str) -> model.ClientConfig:
+    return model.client_config(settings_of(**parameters))
+
+
+def test_defaults() -> None:
+    config = config_of()
+    assert config.server_urls == (f"http://h/cvmfs/{FQRN}",)
+    assert config.cache_dir == config.workspace == f"/var/lib/cvmfs/{FQRN}"
+    assert config.talk_socket == f"/var/lib/cvmfs/{FQRN}/cvmfs_io.{FQRN}"
+    assert (config.kcache_timeout_s, config.timeout_s, config.timeout_direct_s) == (60, 5, 5)
+    assert (config.auto_update, config.max_ttl_s, config.nfiles) == (True, None, None)
+    off = (config.claim_ownership, config.check_permissions, config.world_readable, config.mount_rw, config.suid)
+    assert not any(off)
+    assert config.magic_xattrs_visibility == "rootonly"
+    assert config.privileged_gids == (0,)
+    assert config.syslog == model.SyslogSettings(level=3, facility=None, prefix=FQRN, file=None)
+    assert (config.root_hash, config.repository_tag, config.repository_date) == (None, None, None)
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field", "expected"),
+    [
+        ({"SERVER_URL": "http://a/x/; http://b/x ;;"}, "server_urls", ("http://a/x", "http://b/x")),
+        ({"SERVER_URL": "file:///srv/@org@"}, "server_urls", ("file:///srv/lab",)),
+        ({"CACHE_BASE": "/c"}, "cache_dir", f"/c/{FQRN}"),
+        ({"CACHE_BASE": "/c", "SHARED_CACHE": "YES"}, "cache_dir", "/c/shared"),
+        ({"SHARED_CACHE": "on"}, "cache_dir", "/var/lib/cvmfs/shared"),
+        ({"CACHE_DIR": "/exact", "SHARED_CACHE": "on"}, "cache_dir", "/exact"),
+        ({"WORKSPACE": "/w"}, "talk_socket", f"/w/cvmfs_io.{FQRN}"),
+        ({"TALK_SOCKET": "/run/s"}, "talk_socket", "/run/s"),
+        ({"KCACHE_TIMEOUT": "-1"}, "kcache_timeout_s", 0),
+        ({"AUTO_UPDATE": "no"}, "auto_update", False),
+        ({"AUTO_UPDATE": "maybe"}, "auto_update", False),
+        ({"AUTO_UPDATE": "True"}, "auto_update", True),
+        ({"CLAIM_OWNERSHIP": "1"}, "claim_ownership", True),
+        ({"CLAIM_OWNERSHIP": "enabled"}, "claim_ownership", False),
+        ({"MAX_TTL": "10"}, "max_ttl_s", 600),
+        ({"NFILES": "131072"}, "nfiles", 131072),
+        ({"ROOT_HASH": "a" * 40 + "-shake128"}, "root_hash", "a" * 40 + "-shake128"),
+        ({"REPOSITORY_DATE": "2001-09-09T01:46:40Z"}, "repository_date", 1_000_000_000),
+        ({"HIDE_MAGIC_XATTRS": "yes"}, "magic_xattrs_visibility", "never"),
+        ({"HIDE_MAGIC_XATTRS": "no"}, "magic_xattrs_visibility", "always"),
+        ({"HIDE_MAGIC_XATTRS": "?"}, "magic_xattrs_visibility", "rootonly"),
+        ({"HIDE_MAGIC_XATTRS": "yes", "MAGIC_XATTRS_VISIBILITY": "RootOnly"}, "magic_xattrs_visibility", "rootonly"),
+        ({"XATTR_PROTECTED_XATTRS": "user.a, user.b"}, "protected_xattrs", ("user.a", "user.b")),
+        ({"XATTR_PRIVILEGED_GIDS": "7,5"}, "privileged_gids", (0, 5, 7)),
+        ({"PUBLIC_KEY": "/a.pub:/b.pub"}, "public_keys", ("/a.pub", "/b.pub")),
+        ({"USER": "cvmfs"}, "user", "cvmfs"),
+    ],
+)
+def test_field(parameters: dict[str, str], field: str, expected: object) -> None:
+    assert getattr(config_of(**parameters), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code", "words"),
+    [
+        (
+            {"CACHE_BASE": "/c", "CACHE_DIR": "/d"},
+            2,
+            ["'CVMFS_CACHE_BASE' and 'CVMFS_CACHE_DIR' are mutually exclusive"],
+        ),
+        ({"NFILES": "many"}, 2, ["CVMFS_NFILES", "many", "/etc/x.conf"]),
+        ({"NFILES": "0"}, 2, ["CVMFS_NFILES", "from 1 to"]),
+        ({"KCACHE_TIMEOUT": "9" * 30}, 2, ["CVMFS_KCACHE_TIMEOUT"]),
+        ({"SYSLOG_FACILITY": "8"}, 2, ["CVMFS_SYSLOG_FACILITY"]),
+        ({"ROOT_HASH": "abc"}, 2, ["CVMFS_ROOT_HASH", "abc", "/etc/x.conf"]),
+        ({"REPOSITORY_DATE": "x"}, 22, ["invalid timestamp in CVMFS_REPOSITORY_DATE: x. Use YYYY-MM-DDTHH:MM:SSZ"]),
+        ({"SERVER_URL": ""}, 2, ["CVMFS_SERVER_URL required"]),
+        ({"SERVER_URL": "ftp://h"}, 2, ["ftp://h", "/etc/x.conf"]),
+        ({"HTTP_PROXY": ""}, 2, ["CVMFS_HTTP_PROXY required"]),
+        ({"MAGIC_XATTRS_VISIBILITY": "x"}, 2, ["CVMFS_MAGIC_XATTRS_VISIBILITY", "rootonly"]),
+        ({"XATTR_PRIVILEGED_GIDS": "wheel"}, 2, ["CVMFS_XATTR_PRIVILEGED_GIDS", "wheel"]),
+        ({"UID_MAP": "/nonexistent/map"}, 2, ["CVMFS_UID_MAP", "no such map file"]),
+        ({"PUBLIC_KEY": "", "KEYS_DIR": "/nonexistent"}, 15, ["/nonexistent", "CVMFS_KEYS_DIR"]),
+        ({"PUBLIC_KEY": ""}, 15, ["/nonexistent/keys"]),
+    ],
+)
+def test_bad_value_is_named(parameters: dict[str, str], code: int, words: list[str]) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        config_of(**parameters)
+    assert caught.value.exit_code == InitCode(code)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_keys_dir_gives_sorted_public_keys_and_public_key_wins(tmp_path: Path) -> None:
+    for name in ("b.pub", "a.pub", "c.txt"):
+        (tmp_path / name).touch()
+    config = config_of(PUBLIC_KEY="", KEYS_DIR=str(tmp_path))
+    assert config.public_keys == (f"{tmp_path}/a.pub", f"{tmp_path}/b.pub")
+    assert config_of(KEYS_DIR=str(tmp_path)).public_keys == ("/k/a.pub",)
+    with pytest.raises(InvalidInput, match="no public key"):
+        config_of(PUBLIC_KEY="", KEYS_DIR=os.fspath(_empty(tmp_path)))
+
+
+def _empty(base: Path) -> Path:
+    (base / "empty").mkdir()
+    return base / "empty"
+
+
+def test_id_maps(tmp_path: Path) -> None:
+    path = tmp_path / "map"
+    path.write_text("# comment\n1000 2000 # one\n\n* 65534\n0 4294967295\n")
+    assert config_of(UID_MAP=str(path)).uid_map == IdMap({1000: 2000, 0: 4294967295}, 65534)
+    assert config_of().gid_map is None
+
+
+@pytest.mark.parametrize("line", ["1000", "a 1", "1 *", "1 2 3", "-1 2", "1 4294967296"])
+def test_bad_id_map_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "map").write_text(f"1 2\n{line}\n")
+    with pytest.raises(InvalidInput, match="line 2 of the map file"):
+        config_of(GID_MAP=str(tmp_path / "map"))
+
+
+@pytest.mark.parametrize(
+    ("proxy", "direct"),
+    [("DIRECT", True), ("DIRECT;DIRECT", True), ("http://p:3128;DIRECT", False), ("auto", False), ("", False)],
+)
+def test_proxy_other_than_direct_is_warned_about(proxy: str, direct: bool) -> None:  # noqa: FBT001
+    assert connects_directly(proxy) is direct
+    if proxy:
+        warnings = config_of(HTTP_PROXY=proxy).warnings
+        assert [("without effect yet: connecting directly" in text) for text in warnings] == ([] if direct else [True])
+
+
+def test_symlinks_see_parameters_environment_and_architecture() -> None:
+    environment = config_of(SITE="here").environment
+    assert (environment["CVMFS_SITE"], environment["HOME"]) == ("here", "/h")
+    assert environment["CVMFS_ARCH"] == os.uname().machine
+
+
+def test_table_knows_which_parameters_have_an_effect() -> None:
+    assert not lacks_effect("CVMFS_SERVER_URL")
+    assert not lacks_effect("CVMFS_HTTP_PROXY", "DIRECT")
+    assert lacks_effect("CVMFS_HTTP_PROXY", "http://p:3128")
+    assert lacks_effect("CVMFS_QUOTA_LIMIT")
+    assert lacks_effect("CVMFS_CACHE_hot_TYPE")
+    assert lacks_effect("CVMFS_AUTHZ_ANYTHING")
+    assert not lacks_effect("SITE_VARIABLE")
+    assert PARAMETERS["CVMFS_NFILES"].kind is Kind.INTEGER
+    assert all(row.name == name for name, row in PARAMETERS.items())
