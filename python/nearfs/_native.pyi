@@ -1,0 +1,204 @@
+"""The extension: the engine's face in Python.
+
+Paths are `bytes` or `str` of the file system; hashes are text in the format's form (`<40 hex>[-algorithm]`); times are
+Unix seconds; sizes are bytes. Every failure of the engine is a `nearfs.errors.NearfsError` of its kind. Functions that
+may block let other Python threads run. Nothing here calls back into Python.
+"""
+
+from typing import TypedDict, final
+
+type PathLike = str | bytes
+
+class Committed(TypedDict):
+    """A revision whose objects and catalogs are stored; nothing refers to it before a manifest does."""
+
+    root_hash: str
+    root_size: int
+    revision: int
+    ttl_s: int
+    objects_new: int
+    bytes_new: int
+    catalogs_new: int
+    entries_added: int
+    entries_removed: int
+    entries_changed: int
+    warnings: list[str]
+
+class Tag(TypedDict):
+    """A row of the history: a named revision."""
+
+    name: str
+    root_hash: str
+    size: int
+    revision: int
+    timestamp: int
+    branch: str
+    description: str
+
+class Finding(TypedDict):
+    """One problem that a check found."""
+
+    subject: str
+    problem: str
+
+@final
+class Progress:
+    """Counters of a running publish, polled from another thread; and the way to stop it."""
+
+    def __new__(cls) -> Progress: ...
+    def counts(self) -> dict[str, int]:
+        """Returns files_total, files_done, bytes_total, bytes_done."""
+
+    def cancel(self) -> None:
+        """Makes the operation end with a `Cancelled` error at the next file."""
+
+@final
+class Mount:
+    """A mounted repository. Worker threads serve it until it is unmounted by anyone."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Returns True when the mount has ended, False when the time is over."""
+
+    def unmount(self) -> None:
+        """Unmounts, lazily if it is busy; does nothing when it already ended."""
+
+    def counters(self) -> dict[str, int]:
+        """Returns what was counted: requests, bytes, opens, upcalls by operation."""
+
+    @property
+    def root_hash(self) -> str: ...
+    @property
+    def revision(self) -> int: ...
+
+def mount(
+    *,
+    fqrn: str,
+    mountpoint: PathLike,
+    server_urls: list[str],
+    public_keys: list[bytes],
+    blacklist: str,
+    cache_dir: PathLike,
+    is_shared_cache: bool,
+    workspace: PathLike,
+    root_hash: str | None,
+    tag: str | None,
+    date_s: int | None,
+    timeout_s: int,
+    kernel_cache_s: int,
+    claimed_owner: tuple[int, int] | None,
+    world_readable: bool,
+    raw_symlinks: bool,
+    uid_map: tuple[dict[int, int], int | None] | None,
+    gid_map: tuple[dict[int, int], int | None] | None,
+    environment: dict[str, str],
+    xattr_visibility: str,
+    check_permissions: bool,
+    allow_other: bool,
+    suid: bool,
+    read_write: bool,
+    fsname: str,
+    worker_threads: int,
+) -> Mount:
+    """Verifies a snapshot, loads its root catalog and mounts it.
+
+    The process must not fork afterwards. Raises `Untrusted`, `Unreachable`, `NotFound` (no such tag), `Corrupt`,
+    `Busy` (mount point or cache in use), `PermissionDenied`.
+    """
+
+def is_mounted(mountpoint: PathLike) -> bool:
+    """Tells whether the mount table has a file system on exactly this path."""
+
+def clear_stale_mount(mountpoint: PathLike) -> bool:
+    """Unmounts what a crashed client left behind; returns whether there was such a thing."""
+
+def log_to(file: PathLike | None, level: str) -> None:
+    """Writes the engine's log to a file, or to standard error; once per process."""
+
+def create_storage(storage: PathLike) -> None:
+    """Makes the directories of a repository's storage; those that exist stay."""
+
+def create_repository(
+    storage: PathLike, *, fqrn: str, hash_algorithm: str, uid: int, gid: int, now_s: int, volatile: bool
+) -> Committed:
+    """Stores the empty root catalog of revision 0."""
+
+def publish(
+    storage: PathLike,
+    *,
+    base_root_hash: str,
+    source: PathLike,
+    is_overlay: bool,
+    hash_algorithm: str,
+    compression: str,
+    chunk_sizes: tuple[int, int, int] | None,
+    include_xattrs: bool,
+    include_mtime_ns: bool,
+    ignore_special_files: bool,
+    ttl_s: int,
+    revision: int | None,
+    now_s: int,
+    progress: Progress,
+) -> Committed:
+    """Stores what changed in `source` and the catalogs that say so.
+
+    `source` is the writable layer of an overlay (`is_overlay`), or a whole tree that replaces the content.
+    """
+
+def plan_publish(
+    storage: PathLike, *, base_root_hash: str, source: PathLike, is_overlay: bool, ignore_special_files: bool
+) -> list[tuple[str, str]]:
+    """Returns what a publish would change: pairs of `add`, `rem`, `mod` and a path."""
+
+def put_object(storage: PathLike, content: bytes, *, suffix: str, hash_algorithm: str) -> str:
+    """Stores a compressed object (`X` certificate, `M` metainfo) and returns its hash."""
+
+def read_object(storage: PathLike, hash_text: str, *, suffix: str, limit: int) -> bytes:
+    """Returns the content of a stored object, checked and inflated."""
+
+def write_named(storage: PathLike, name: str, content: bytes) -> None:
+    """Replaces a file in the repository's root, all or nothing, on disk when it returns."""
+
+def sync_storage(storage: PathLike) -> None:
+    """Returns when everything stored so far is on disk."""
+
+def list_tags(storage: PathLike, *, history: str | None, fqrn: str) -> list[Tag]:
+    """Returns the tags, newest first; none without a history."""
+
+def edit_tags(
+    storage: PathLike,
+    *,
+    history: str | None,
+    fqrn: str,
+    hash_algorithm: str,
+    remove: list[str],
+    add: list[Tag],
+    head: Tag | None,
+) -> str:
+    """Writes a history with tags removed and added and returns its hash.
+
+    `head` is the revision that was just published: `trunk` follows it and `trunk-previous` keeps the one before.
+    """
+
+def catalog_facts(storage: PathLike, root_hash: str) -> tuple[int, int, int]:
+    """Returns revision, last-modified time and uncompressed size of a root catalog."""
+
+def record_references(
+    storage: PathLike, *, fqrn: str, hash_algorithm: str, checksum: str | None, references: list[tuple[str, str]], now_s: int
+) -> bytes:
+    """Returns the reference log of the storage with (hash, suffix) pairs added; nothing is written.
+
+    `checksum` is the hash that the present file must have; None starts a new log.
+    """
+
+def check(
+    storage: PathLike, *, fqrn: str, root_hash: str, expected_size: int, check_chunks: bool, verify_content: bool, subtree: str
+) -> list[Finding]:
+    """Walks every catalog of a revision and returns what is wrong, empty where all is well."""
+
+def check_references(
+    storage: PathLike, *, fqrn: str, checksum: str, references: list[tuple[str, str]]
+) -> list[Finding]:
+    """Returns what is wrong with the reference log: its hash, and which of the references it lacks."""
+
+def error_kinds() -> list[str]:
+    """Returns the kind strings of the engine's errors."""

@@ -1,0 +1,1 @@
+"""The publisher: repositories on this machine, their transactions, tags and revisions."""

@@ -1,0 +1,71 @@
+"""Where a publisher's files lie on this machine (server.md 2).
+
+Owns: the directory names of the reference tools. `NEARFS_PREFIX` puts all of them below another directory, for tests
+and demonstrations. Does not own: what is in the files.
+Threading: immutable values.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFIX_VARIABLE = "NEARFS_PREFIX"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The machine's directories for repositories, keys, spool areas and storage."""
+
+    prefix: str = ""
+
+    @classmethod
+    def here(cls) -> Places:
+        """Returns the places that the environment asks for."""
+        return cls(os.environ.get(PREFIX_VARIABLE, "").rstrip("/"))
+
+    def _at(self, path: str) -> Path:
+        return Path(self.prefix + path)
+
+    @property
+    def configuration(self) -> Path:
+        """Returns /etc/cvmfs."""
+        return self._at("/etc/cvmfs")
+
+    @property
+    def repositories(self) -> Path:
+        """Returns the directory with one directory a repository."""
+        return self.configuration / "repositories.d"
+
+    @property
+    def keys(self) -> Path:
+        """Returns the keys directory."""
+        return self.configuration / "keys"
+
+    @property
+    def fstab(self) -> Path:
+        """Returns the table of file systems."""
+        return self._at("/etc/fstab")
+
+    @property
+    def apache(self) -> Path:
+        """Returns Debian's directory of Apache configuration pieces; it exists where Apache is installed."""
+        return self._at("/etc/apache2/conf-available")
+
+    @property
+    def info(self) -> Path:
+        """Returns the directory of the server-wide JSON files."""
+        return self._at("/srv/cvmfs/info/v1")
+
+    def spool(self, fqrn: str) -> Path:
+        """Returns the default spool directory of a repository."""
+        return self._at("/var/spool/cvmfs") / fqrn
+
+    def storage(self, fqrn: str) -> Path:
+        """Returns the default storage directory of a repository."""
+        return self._at("/srv/cvmfs") / fqrn
+
+    def union(self, fqrn: str) -> Path:
+        """Returns where a repository's tree is seen and changed."""
+        return self._at("/cvmfs") / fqrn

@@ -1,0 +1,202 @@
+"""One repository that this machine publishes: its configuration, its directories, its present manifest.
+
+Owns: reading `server.conf` and what follows from it. Does not own: changing anything.
+Threading: a `Repository` is immutable; files may change behind it, so facts are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nearfs import hashes, signing, whitelist
+from nearfs.config import names, syntax
+from nearfs.errors import Corrupt, InvalidInput, NotFound, PermissionDenied, Unsupported
+from nearfs.publish import files
+from nearfs.publish.places import Places
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LAYOUT_REVISION = "143"
+MANIFEST = ".cvmfspublished"
+WHITELIST = ".cvmfswhitelist"
+REFLOG = ".cvmfsreflog"
+REPLICABLE = ".cvmfs_master_replica"
+_UPSTREAM_FIELDS = 3
+_ON = frozenset({"yes", "on", "1", "true"})
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of which this machine is stratum 0."""
+
+    fqrn: str
+    places: Places
+    settings: Mapping[str, str]
+
+    @classmethod
+    def load(cls, name: str, places: Places | None = None) -> Repository:
+        """Returns the repository; raises `NotFound` (exit code 1) if this machine does not have it."""
+        places = places or Places.here()
+        names.check_name(name)
+        configuration = places.repositories / name / "server.conf"
+        parsed = syntax.parse_shell(str(configuration), dict(os.environ)) if configuration.is_file() else None
+        if parsed is None:
+            message = f"The repository {name} does not exist."
+            raise NotFound(message, operation="load repository", subject=name, exit_code=1)
+        repository = cls(name, places, dict(parsed.values))
+        repository.check_layout()
+        return repository
+
+    @classmethod
+    def all_names(cls, places: Places) -> list[str]:
+        """Returns the names of the repositories that are configured here, sorted."""
+        if not places.repositories.is_dir():
+            return []
+        return sorted(entry.name for entry in places.repositories.iterdir() if (entry / "server.conf").is_file())
+
+    def check_layout(self) -> None:
+        """Refuses what this version cannot publish to."""
+        if self.settings.get("CVMFS_REPOSITORY_TYPE") != "stratum0":
+            message = f"Repository {self.fqrn} is not a stratum 0 repository"
+            raise InvalidInput(message, operation="load repository", subject=self.fqrn, exit_code=1)
+        layout = self.settings.get("CVMFS_CREATOR_VERSION", "")
+        if layout != LAYOUT_REVISION:
+            message = f"{self.fqrn} has layout revision {layout or 'unknown'}; only {LAYOUT_REVISION} can be used"
+            raise Unsupported(message, operation="load repository", subject=self.fqrn, exit_code=1)
+
+    def check_owner(self) -> None:
+        """Refuses a caller who is neither the owner nor root; mounting needs root in this version."""
+        user = self.settings.get("CVMFS_USER", "root")
+        caller = pwd.getpwuid(os.geteuid()).pw_name
+        if os.geteuid() != 0 and caller != user:
+            message = f"Permission denied: Repository {self.fqrn} is owned by {user}"
+            raise PermissionDenied(message, operation="open repository", subject=self.fqrn, exit_code=1)
+        if os.geteuid() != 0:
+            message = f"{self.fqrn}: only root can mount the repository in this version; run the command as root"
+            raise PermissionDenied(message, operation="open repository", subject=self.fqrn, exit_code=1)
+
+    def text(self, key: str, default: str = "") -> str:
+        """Returns a setting, or the default where it is unset or empty."""
+        return self.settings.get(key) or default
+
+    def is_on(self, key: str, *, default: bool = False) -> bool:
+        """Tells whether a switch is on."""
+        value = self.settings.get(key)
+        return default if not value else value.lower() in _ON
+
+    def number(self, key: str, default: int) -> int:
+        """Returns a number; raises `InvalidInput` naming the file if it is none."""
+        value = self.text(key, str(default))
+        if not (value.isascii() and value.isdigit()):
+            message = f"{key}={value} in {self.configuration / 'server.conf'} is not a number"
+            raise InvalidInput(message, operation="read configuration", subject=key, exit_code=1)
+        return int(value)
+
+    @property
+    def configuration(self) -> Path:
+        """Returns the repository's configuration directory."""
+        return self.places.repositories / self.fqrn
+
+    @property
+    def spool(self) -> Path:
+        """Returns the spool directory."""
+        return Path(self.text("CVMFS_SPOOL_DIR", str(self.places.spool(self.fqrn))))
+
+    @property
+    def union(self) -> Path:
+        """Returns where the tree is seen and changed."""
+        return Path(self.text("CVMFS_UNION_DIR", str(self.places.union(self.fqrn))))
+
+    @property
+    def read_only(self) -> Path:
+        """Returns the mount point of the revision below the union."""
+        return self.spool / "rdonly"
+
+    @property
+    def scratch(self) -> Path:
+        """Returns the writable layer."""
+        return self.spool / "scratch" / "current"
+
+    @property
+    def wastebin(self) -> Path:
+        """Returns where discarded writable layers wait for their removal."""
+        return self.spool / "scratch" / "wastebin"
+
+    @property
+    def work(self) -> Path:
+        """Returns overlayfs's own directory."""
+        return self.spool / "ofs_workdir"
+
+    @property
+    def storage(self) -> Path:
+        """Returns the storage directory; raises `Unsupported` for storage that is not local."""
+        upstream = self.text("CVMFS_UPSTREAM_STORAGE")
+        parts = upstream.split(",")
+        if len(parts) != _UPSTREAM_FIELDS or parts[0] != "local":
+            message = f"{self.fqrn}: upstream storage '{upstream}' is not available in this version, only local storage"
+            raise Unsupported(message, operation="open storage", subject=self.fqrn, exit_code=1)
+        return Path(parts[2])
+
+    @property
+    def hash_algorithm(self) -> hashes.HashAlgorithm:
+        """Returns the algorithm for new objects."""
+        name = self.text("CVMFS_HASH_ALGORITHM", "sha1")
+        try:
+            return hashes.HashAlgorithm(name)
+        except ValueError:
+            message = f"CVMFS_HASH_ALGORITHM={name} of {self.fqrn} is not one of sha1, rmd160, shake128"
+            raise InvalidInput(message, operation="read configuration", subject=self.fqrn, exit_code=1) from None
+
+    @property
+    def chunk_sizes(self) -> tuple[int, int, int] | None:
+        """Returns minimum, average and maximum chunk size in bytes, None where files are not chunked."""
+        if not self.is_on("CVMFS_USE_FILE_CHUNKING", default=True):
+            return None
+        return (
+            self.number("CVMFS_MIN_CHUNK_SIZE", 4 << 20),
+            self.number("CVMFS_AVG_CHUNK_SIZE", 8 << 20),
+            self.number("CVMFS_MAX_CHUNK_SIZE", 16 << 20),
+        )
+
+    @property
+    def transaction_flag(self) -> Path:
+        """Returns the file whose existence means that a transaction is open."""
+        return self.spool / "in_transaction.lock"
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Tells whether a transaction is open."""
+        return self.transaction_flag.exists()
+
+    @property
+    def mounted_root(self) -> str | None:
+        """Returns the root hash of the revision below the union, as the last mount was told."""
+        line = files.read_text(self.spool / "client.local") or ""
+        _, _, root_hash = line.partition("CVMFS_ROOT_HASH=")
+        return root_hash or None
+
+    def manifest(self) -> signing.Manifest:
+        """Returns the manifest in storage; raises `Corrupt` if there is none or it is not of this repository."""
+        path = self.storage / MANIFEST
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            message = f"{path} is missing: {self.fqrn} has no revision; was mkfs interrupted? (cvmfs_server rmfs)"
+            raise Corrupt(message, operation="read manifest", subject=self.fqrn, exit_code=5) from None
+        manifest = signing.parse_manifest(content)
+        if manifest.fields.name != self.fqrn:
+            message = f"{path} belongs to repository {manifest.fields.name!r}, not to {self.fqrn}"
+            raise Corrupt(message, operation="read manifest", subject=self.fqrn, exit_code=5)
+        return manifest
+
+    def whitelist(self) -> whitelist.Whitelist | None:
+        """Returns the whitelist in storage, None where there is none."""
+        try:
+            return whitelist.parse_whitelist((self.storage / WHITELIST).read_bytes())
+        except FileNotFoundError:
+            return None

@@ -1,0 +1,177 @@
+"""Tags: names for revisions, in a history object that the manifest names (format.md 6, server.md 3.7).
+
+Owns: which tags a publish makes, adding, removing and moving tags, and the rules for their names. Does not own: the
+database (the engine) and what is printed.
+Threading: edits are made by one command at a time, under the repository's publishing lock.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+from nearfs.errors import Busy, InvalidInput, NotFound
+from nearfs.publish import files, revision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from nearfs._native import Committed, Tag
+    from nearfs.publish.repository import Repository
+    from nearfs.publish.transaction import PublishOptions
+
+HEAD, UNDO = "trunk", "trunk-previous"
+_NAME = re.compile(r"[A-Za-z0-9_./:-]+")
+
+
+def listed(repository: Repository) -> list[Tag]:
+    """Returns the tags, newest first."""
+    from nearfs import _native
+
+    history = repository.manifest().fields.history
+    return _native.list_tags(str(repository.storage), history=history, fqrn=repository.fqrn)
+
+
+def check_name(name: str) -> None:
+    """Raises `InvalidInput` if a name cannot be a tag's."""
+    if " " in name:
+        raise _refused("tag names must not contain spaces")
+    if not _NAME.fullmatch(name):
+        raise _refused(f"invalid tag name '{name}': only a-z A-Z 0-9 - _ . / : are allowed")
+
+
+def _refused(message: str) -> InvalidInput:
+    return InvalidInput(message, operation="edit tags", exit_code=1)
+
+
+def check_new_name(repository: Repository, name: str, history: str | None) -> None:
+    """Refuses, before a publish, a name that cannot be given to the new revision."""
+    from nearfs import _native
+
+    if not name:
+        return
+    if " " in name:
+        raise _refused("Spaces are not allowed in tag names")
+    check_name(name)
+    taken = {tag["name"] for tag in _native.list_tags(str(repository.storage), history=history, fqrn=repository.fqrn)}
+    if name in taken or name in (HEAD, UNDO):
+        raise _refused(f"Tag name '{name}' is already in use.")
+
+
+def after_publish(
+    repository: Repository,
+    committed: Committed,
+    history: str | None,
+    options: PublishOptions,
+    say: Callable[[str], None],
+) -> str:
+    """Stores the history of a new revision: its own tag, `trunk` and `trunk-previous`; returns its hash."""
+    from nearfs import _native
+
+    present = _native.list_tags(str(repository.storage), history=history, fqrn=repository.fqrn)
+    head = _tag(HEAD, committed["root_hash"], committed["root_size"], committed["revision"], "current HEAD")
+    new = []
+    if options.tag:
+        new.append({**head, "name": options.tag, "description": options.message})
+    elif repository.is_on("CVMFS_AUTO_TAG", default=True):
+        name = automatic_name({tag["name"] for tag in present}, time.gmtime())
+        say(f"Using auto tag '{name}'")
+        new.append({**head, "name": name, "description": ""})
+    say(f"Tagging {repository.fqrn}")
+    return _native.edit_tags(
+        str(repository.storage),
+        history=history,
+        fqrn=repository.fqrn,
+        hash_algorithm=repository.hash_algorithm.value,
+        remove=[],
+        add=new,  # type: ignore[arg-type]  # a spread of a TypedDict loses its type
+        head=head,
+    )
+
+
+def _tag(name: str, root_hash: str, size: int, number: int, description: str) -> Tag:
+    return {
+        "name": name,
+        "root_hash": root_hash,
+        "size": size,
+        "revision": number,
+        "timestamp": int(time.time()),
+        "branch": "",
+        "description": description,
+    }
+
+
+def automatic_name(taken: set[str], moment: time.struct_time) -> str:
+    """Returns `generic-<UTC time>`, or `generic_N-<UTC time>` where that is taken."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", moment)
+    name, number = f"generic-{stamp}", 0
+    while name in taken:
+        number += 1
+        name = f"generic_{number}-{stamp}"
+    return name
+
+
+def add(repository: Repository, name: str, *, message: str = "", root_hash: str = "") -> str:
+    """Gives a name to a revision, or moves it; returns the sentence to say, empty where there is none."""
+    from nearfs import _native
+
+    check_name(name)
+    if name in (HEAD, UNDO):
+        raise _refused("undo tags are managed internally")
+    with _editing(repository):
+        present = repository.manifest().fields
+        found = {tag["name"]: tag for tag in listed(repository)}.get(name)
+        if found and not root_hash:
+            raise _refused(f"a tag with the name '{name}' already exists. Do you want to move it? (-h <root hash>)")
+        target = root_hash or present.root_hash
+        if found and found["root_hash"] == target:
+            return f"tag '{name}' already points to '{target}'"
+        try:
+            number, modified_s, size = _native.catalog_facts(str(repository.storage), target)
+        except NotFound:
+            message = f"catalog with hash '{target}' does not exist"
+            raise NotFound(message, operation="edit tags", subject=target, exit_code=1) from None
+        description = message or (found["description"] if found else "")
+        tag = {**_tag(name, target, size, number, description), "timestamp": modified_s}
+        _store(repository, remove=[name] if found else [], new=[tag])  # type: ignore[list-item]
+        return f"moving tag '{name}' from '{found['root_hash']}' to '{target}'" if found else ""
+
+
+def remove(repository: Repository, names: Sequence[str]) -> list[str]:
+    """Removes tags; returns the lines to say."""
+    if HEAD in names or UNDO in names:
+        raise _refused("undo tags are handled internally and cannot be deleted")
+    with _editing(repository):
+        found = {tag["name"]: tag for tag in listed(repository)}
+        for name in names:
+            if name not in found:
+                raise NotFound(f"tag '{name}' does not exist", operation="edit tags", subject=name, exit_code=1)
+        _store(repository, remove=list(names), new=[])
+        return [f"deleting '{name}' ({found[name]['root_hash']})" for name in names]
+
+
+def _editing(repository: Repository) -> AbstractContextManager[None]:
+    repository.check_owner()
+    if repository.is_in_transaction:
+        message = "Cannot change repository tags while in a transaction"
+        raise Busy(message, operation="edit tags", subject=repository.fqrn, exit_code=1)
+    return files.exclusive(repository.spool / "is_publishing.lock", "Repository is currently publishing")
+
+
+def _store(repository: Repository, *, remove: list[str], new: list[Tag]) -> None:
+    from nearfs import _native
+
+    revision.check_whitelist(repository, time.time())
+    history = _native.edit_tags(
+        str(repository.storage),
+        history=repository.manifest().fields.history,
+        fqrn=repository.fqrn,
+        hash_algorithm=repository.hash_algorithm.value,
+        remove=remove,
+        add=new,
+        head=None,
+    )
+    revision.resigned(repository, history=history)
+    files.remove(revision.note_path(repository))
