@@ -8,12 +8,21 @@ whose output goes into a pipe must start fast and stay plain.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
+
+
+def end_with_reader() -> None:
+    """Lets a short-lived command end silently when its reader does (`... | head`), as other Unix tools do.
+
+    Not for commands that write elsewhere too: the signal would end those in the middle of it.
+    """
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def on_terminal() -> bool:

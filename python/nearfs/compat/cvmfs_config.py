@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = words[0] if words else ""
     if command == "showconfig":
+        output.end_with_reader()
         return _showconfig(words[1:])
     if command in NEEDS_ROOT and os.geteuid() != 0:
         output.line("root privileges required")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import selectors
 import signal
 import subprocess
@@ -113,7 +112,7 @@ def parse_shell(path: str, environment: Mapping[str, str], timeout_s: float = SH
     if not keys:
         return ParsedFile({})
     # Answers are found by a mark that the file cannot know, so that whatever it prints itself does no harm.
-    mark = f"nearfs-{secrets.token_hex(12)}"
+    mark = f"nearfs-{os.urandom(12).hex()}"
     questions = "".join(f"echo {mark}\necho ${key}\n" for key in keys)
     script = "\n".join(lines) + f"\n{questions}echo {mark}-end\n"
     run = _Shell(path, environment, timeout_s).run(script, f"{mark}-end\n")
