@@ -113,6 +113,13 @@ class Unsupported(NearfsError):
     default_exit_code = 18
 
 
+class LocalIo(NearfsError):
+    """The local disk failed while it was read or written."""
+
+    kind = "local-io"
+    default_exit_code = 19
+
+
 class Internal(NearfsError):
     """A broken promise inside nearfs: please report it."""
 
@@ -134,6 +141,7 @@ KINDS: dict[str, type[NearfsError]] = {
         NoSpace,
         Cancelled,
         Unsupported,
+        LocalIo,
         Internal,
     )
 }

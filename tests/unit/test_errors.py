@@ -20,6 +20,7 @@ SPECIFIED_KINDS = [
     "no-space",
     "cancelled",
     "unsupported",
+    "local-io",
     "internal",
 ]
 

@@ -7,13 +7,14 @@ whose output goes into a pipe must start fast and stay plain.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import TextIO
 
 
@@ -39,6 +40,20 @@ def complain(text: str) -> None:
     """Prints one line to standard error."""
     _print(sys.stderr, text)
     sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def step(text: str) -> Iterator[None]:
+    """Prints `text...` before a step and ` done` behind it, on one line; ` fail` if the step raises."""
+    _write(sys.stdout, f"{text}... ")
+    sys.stdout.flush()
+    try:
+        yield
+    except BaseException:
+        line("fail")
+        raise
+    line("done")
+    sys.stdout.flush()
 
 
 def json_document(document: object) -> None:
@@ -68,10 +83,14 @@ def _drawn_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None
 
 
 def _print(stream: TextIO, text: str) -> None:
+    _write(stream, text + "\n")
+
+
+def _write(stream: TextIO, text: str) -> None:
     """Writes through the byte layer where there is one: a locale must not decide whether a path can be printed."""
     buffer = getattr(stream, "buffer", None)
     if buffer is None:
-        stream.write(text + "\n")
+        stream.write(text)
         return
     stream.flush()
-    buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
+    buffer.write(text.encode("utf-8", "surrogateescape"))

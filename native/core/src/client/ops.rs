@@ -137,9 +137,7 @@ impl Client {
     }
 
     fn entry(&self, ino: Ino) -> FsResult<Place> {
-        namespace::entry(&self.tree, ino).ok_or_else(|| {
-            FsError::from(Error::new(ErrorKind::NotFound, "find", format!("inode {}: it was never given out", ino.0)))
-        })
+        namespace::entry(&self.tree, ino).ok_or(FsError::Refused(Refusal::NoEntry))
     }
 
     /// Returns where a directory's entries lie: in the nested catalog where one starts there.
@@ -260,10 +258,7 @@ impl FileSystem for Client {
             b".." => return self.getattr(namespace::parent_ino(&catalog, row)),
             _ => catalog.index.child(row, name),
         };
-        child.map(|child| self.attr(&catalog, child)).ok_or_else(|| {
-            let subject = format!("`{}` in {}", name.escape_ascii(), catalog.path(row));
-            Error::new(ErrorKind::NotFound, "find", subject).into()
-        })
+        child.map(|child| self.attr(&catalog, child)).ok_or(FsError::Refused(Refusal::NoEntry))
     }
 
     fn getattr(&self, ino: Ino) -> FsResult<Attr> {

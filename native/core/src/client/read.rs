@@ -41,7 +41,8 @@ impl OpenFile {
             Self::Chunked { path, chunks, compression, last } => {
                 let (mut offset, mut left) = (offset, size);
                 while left > 0 {
-                    let Some((number, chunk)) = chunks.at(offset) else { break };
+                    let Some(number) = chunks.index_at(offset) else { break };
+                    let chunk = chunks.as_slice()[number];
                     let kept = last.lock().clone().filter(|(n, _)| *n == number).map(|(_, object)| object);
                     let object = match kept {
                         Some(object) => object,

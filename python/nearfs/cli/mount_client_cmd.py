@@ -1,0 +1,48 @@
+"""Mounts a repository: what `cvmfs2` and `mount.cvmfs` do once their options are read.
+
+Owns: what the user is told. Does not own: the life of the mount (`client.mount`).
+Threading: a short-lived command, one thread, that forks the process that serves.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from nearfs.cli import output
+from nearfs.client import mount
+from nearfs.config import layers, model, names
+from nearfs.errors import InitCode, NearfsError, init_failure_line
+
+if TYPE_CHECKING:
+    from nearfs.client.options import MountOptions
+
+
+def parse(fqrn: str, options: MountOptions) -> int:
+    """Prints the parameters that a mount would use."""
+    settings = layers.load(fqrn, files=options.config_files, simple=options.simple_parsing)
+    output.line("# CernVM-FS parameters:")
+    for text in settings.dump():
+        output.line(text)
+    return 0
+
+
+def run(fqrn: str, mountpoint: str, options: MountOptions) -> int:
+    """Mounts and returns the exit status, which is the reference's start-up code."""
+    try:
+        names.check_fqrn(fqrn)
+        if options.parse_only:
+            return parse(fqrn, options)
+        settings = layers.load(fqrn, files=options.config_files, simple=options.simple_parsing)
+        config = model.client_config(settings)
+        for warning in config.warnings:
+            output.complain(f"CernVM-FS: warning: {warning}")
+        output.line("CernVM-FS: loading Fuse module... done")
+        mount.run(mount.Request(config, options, os.path.realpath(mountpoint)), output.line)
+    except mount.AlreadyMounted:
+        output.line(f"CernVM-FS: repository {fqrn} already mounted on {mountpoint}")
+    except NearfsError as error:
+        code = InitCode(error.exit_code) if error.exit_code in set(InitCode) else InitCode.UNKNOWN
+        output.complain(init_failure_line(str(error), code))
+        return int(code)
+    return 0

@@ -1,0 +1,1 @@
+"""The client: the life of a mount."""

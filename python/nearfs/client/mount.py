@@ -1,0 +1,287 @@
+"""The life of a mount: lock, fork, mount, serve until unmounted.
+
+Owns: the order in which a mount comes up and goes away, and what the caller is told. Does not own: the configuration
+(`config.model`), the file system (the engine).
+
+Threading: the command forks first and imports the engine only in the child, which then never forks again. The parent
+waits on a pipe for "ready" or for the reason and its exit code. In the child the main thread waits in slices, so that
+a signal is seen within a quarter of a second.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from nearfs.errors import Busy, InitCode, InvalidInput, NearfsError, NotFound, PermissionDenied, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from nearfs._native import Mount
+    from nearfs.client.options import MountOptions
+    from nearfs.config.model import ClientConfig
+
+# A client that was just unmounted needs a moment to end and let go of its workspace.
+LOCK_TIMEOUT_S = 15.0
+# Bounds the whole start: the engine bounds each request, this bounds a helper that does not answer at all.
+START_TIMEOUT_S = 600.0
+_SLICE_S = 0.25
+_PROCESS_NAME = "cvmfs2"
+_WORKER_THREADS = 4
+
+
+class AlreadyMounted(Exception):
+    """The same repository is mounted on the same mount point: nothing to do, and no failure."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to mount where."""
+
+    config: ClientConfig
+    options: MountOptions
+    mountpoint: str
+
+    @property
+    def fqrn(self) -> str:
+        """Returns the repository name."""
+        return self.config.fqrn
+
+
+def run(request: Request, say: Callable[[str], None]) -> None:
+    """Mounts; returns when the mount is up (or has ended, in the foreground). Raises `NearfsError` with its code."""
+    _check_mountpoint(request)
+    lock = _lock_workspace(request)
+    try:
+        if request.options.foreground:
+            _serve(request, lambda: say(f"CernVM-FS: mounted cvmfs on {request.mountpoint}"))
+        else:
+            _serve_in_background(request)
+            say(f"CernVM-FS: mounted cvmfs on {request.mountpoint}")
+    finally:
+        os.close(lock)
+
+
+def _check_mountpoint(request: Request) -> None:
+    try:
+        is_directory = os.path.isdir(request.mountpoint)
+        os.stat(request.mountpoint)
+    except FileNotFoundError:
+        message = f"Mount point {request.mountpoint} does not exist"
+        code = InitCode.PERMISSION
+        raise NotFound(message, operation="mount", subject=request.mountpoint, exit_code=code) from None
+    except OSError:
+        return  # a dead mount answers with an error; the engine clears it
+    if not is_directory:
+        message = f"Mount point {request.mountpoint} is not a directory"
+        raise InvalidInput(message, operation="mount", subject=request.mountpoint, exit_code=InitCode.PERMISSION)
+
+
+def _lock_workspace(request: Request) -> int:
+    """Takes `lock.<fqrn>`; waits for a client that is on its way out.
+
+    Raises `AlreadyMounted` where the mount point shows this repository, `Busy` where another one is mounted on it or
+    where the workspace serves another mount point.
+    """
+    workspace = Path(request.config.workspace)
+    path = workspace / f"lock.{request.fqrn}"
+    try:
+        workspace.mkdir(mode=0o770, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        message = f"cannot use workspace {workspace}: {error.strerror}"
+        code = InitCode.CACHE_DIRECTORY
+        raise PermissionDenied(message, operation="lock workspace", subject=str(workspace), exit_code=code) from error
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            shown = _shown_repository(request.mountpoint)
+            if shown == request.fqrn:
+                os.close(descriptor)
+                raise AlreadyMounted from None
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                message = f"workspace {workspace} is already used by another mount of {request.fqrn}"
+                code = InitCode.WORKSPACE_LOCKED
+                raise Busy(message, operation="lock workspace", subject=str(path), exit_code=code) from None
+            time.sleep(0.05)
+        else:
+            return descriptor
+
+
+def _shown_repository(mountpoint: str) -> str | None:
+    """Returns the name of the repository that is mounted there, None where none answers."""
+    try:
+        return os.getxattr(mountpoint, "user.fqrn").decode("ascii", "replace")
+    except OSError:
+        return None
+
+
+def _serve_in_background(request: Request) -> None:
+    """Forks the process that serves the mount; returns when it is up, raises what it reported otherwise."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _child(request, writer)
+    os.close(writer)
+    report = _read_report(reader, child)
+    os.close(reader)
+    if "error" in report:
+        os.waitpid(child, 0)
+        raise NearfsError(report["error"], operation="mount", subject=request.fqrn, exit_code=int(report["code"]))
+
+
+def _read_report(reader: int, child: int) -> dict[str, str]:
+    import select
+
+    received = b""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not received.endswith(b"\n"):
+        readable, _, _ = select.select([reader], [], [], max(0.0, deadline - time.monotonic()))
+        if not readable:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            message = f"the mount did not come up within {START_TIMEOUT_S:.0f} s"
+            raise Unreachable(message, operation="mount", exit_code=InitCode.UNKNOWN)
+        piece = os.read(reader, 65536)
+        if not piece:
+            return {"error": "the mount process died before it was ready", "code": str(int(InitCode.UNKNOWN))}
+        received += piece
+    report: dict[str, str] = json.loads(received)
+    return report
+
+
+def _child(request: Request, writer: int) -> NoReturn:
+    """Serves the mount and ends the process, whatever happens: it must never return into the parent's code."""
+    code = int(InitCode.UNKNOWN)
+    reported = False
+
+    def report(document: dict[str, str]) -> None:
+        nonlocal reported
+        if not reported:
+            reported = True
+            os.write(writer, json.dumps(document).encode() + b"\n")
+            os.close(writer)
+
+    def ready() -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        report({})
+
+    try:
+        os.setsid()
+        os.chdir("/")
+        _serve(request, ready)
+        code = 0
+    except NearfsError as error:
+        report({"error": str(error), "code": str(error.exit_code)})
+        code = error.exit_code
+    except BaseException as error:  # noqa: BLE001 - the last resort of a process of its own
+        report({"error": f"internal error: {error!r}", "code": str(int(InitCode.UNKNOWN))})
+    finally:
+        os._exit(code)
+
+
+def _serve(request: Request, ready: Callable[[], None]) -> None:
+    """Mounts and waits until the mount ends: by a signal, by `umount`, by the kernel."""
+    mount = _mount(request)
+    stopping = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    Path("/proc/self/comm").write_text(_PROCESS_NAME, encoding="ascii")
+    ready()
+    while not mount.wait(_SLICE_S):
+        if stopping:
+            mount.unmount()
+            stopping = False
+
+
+def _mount(request: Request) -> Mount:
+    from nearfs import _native
+
+    config, options = request.config, request.options
+    owner = _owner(request)
+    try:
+        return _native.mount(
+            fqrn=config.fqrn,
+            mountpoint=request.mountpoint,
+            server_urls=list(config.server_urls),
+            public_keys=[_key(path) for path in config.public_keys],
+            blacklist="",
+            cache_dir=config.cache_dir,
+            is_shared_cache=config.shared_cache,
+            workspace=config.workspace,
+            root_hash=config.root_hash,
+            tag=config.repository_tag,
+            date_s=config.repository_date,
+            timeout_s=config.timeout_direct_s,
+            kernel_cache_s=config.kcache_timeout_s,
+            claimed_owner=owner if config.claim_ownership else None,
+            world_readable=config.world_readable,
+            raw_symlinks=config.server_cache_mode,
+            uid_map=(dict(config.uid_map.exact), config.uid_map.otherwise) if config.uid_map else None,
+            gid_map=(dict(config.gid_map.exact), config.gid_map.otherwise) if config.gid_map else None,
+            environment=dict(config.environment),
+            xattr_visibility=config.magic_xattrs_visibility,
+            check_permissions=config.check_permissions,
+            allow_other=options.allow_other or os.geteuid() == 0,
+            suid=options.allow_suid or config.suid,
+            read_write=config.mount_rw,
+            fsname=options.fsname,
+            worker_threads=1 if options.single_threaded else _WORKER_THREADS,
+        )
+    except NearfsError as error:
+        error.exit_code = _code(error)
+        raise
+
+
+def _owner(request: Request) -> tuple[int, int]:
+    """Returns the uid and gid that a mount of its own would run as."""
+    uid = os.geteuid() if request.options.uid is None else request.options.uid
+    gid = os.getegid() if request.options.gid is None else request.options.gid
+    return uid, gid
+
+
+def _key(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        message = f"failed to load public key(s): {path}: {error.strerror}"
+        raise NotFound(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE) from error
+
+
+_CODE_OF_OPERATION = {
+    "find revision of": InitCode.HISTORY,
+    "mount": InitCode.MOUNT,
+    "read key": InitCode.SIGNATURE,
+    "open cache": InitCode.CACHE_DIRECTORY,
+}
+_CODE_OF_KIND = {
+    "untrusted": InitCode.SIGNATURE,
+    "invalid-input": InitCode.OPTIONS,
+    "local-io": InitCode.CACHE_DIRECTORY,
+    "no-space": InitCode.CACHE_DIRECTORY,
+}
+
+
+def _code(error: NearfsError) -> int:
+    """Returns the start-up code: what the operation says, else what the kind says, else a root catalog problem."""
+    by_kind = _CODE_OF_KIND.get(error.kind, InitCode.CATALOG)
+    return int(_CODE_OF_OPERATION.get(error.operation, by_kind))

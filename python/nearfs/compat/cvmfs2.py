@@ -1,0 +1,75 @@
+"""`cvmfs2`: mounts a repository (client.md 2.1).
+
+Owns: the options of the reference's command. Does not own: what they do.
+Threading: a short-lived command, one thread.
+"""
+
+from __future__ import annotations
+
+import getopt
+import sys
+from typing import TYPE_CHECKING
+
+from nearfs.cli import mount_client_cmd, output
+from nearfs.client.options import MountOptions
+from nearfs.errors import InitCode, NearfsError, init_failure_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERSION_LINE = "CernVM-FS version 2.12.0"
+_ARGUMENTS = 2
+
+USAGE = """\
+Usage: cvmfs2 [-h] [-V] [-s] [-f] [-d] [-k] [-o options] <repository name> <mount point>
+
+Mounts a CernVM-FS repository, read-only.
+
+  -h, --help      this text
+  -V, --version   the release of CernVM-FS that this is compatible with
+  -s              one worker thread
+  -f              stay in the foreground
+  -d              log what the engine does to standard error
+  -k              print the parameters of the repository and their files, mount nothing
+  -o options      comma separated:
+                    config=FILE[:FILE...]    read these files instead of those below /etc/cvmfs
+                    uid=N,gid=N              owner of everything where CVMFS_CLAIM_OWNERSHIP is on
+                    fsname=NAME              source shown in the mount table
+                    foreground, parse, debug, allow_other, cvmfs_suid, system_mount, grab_mountpoint,
+                    simple_options_parsing   as in CernVM-FS
+                    _netdev, user, auto, noauto, ...   accepted and ignored
+
+Exit status: 0, or the start-up code that is printed with the reason."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = MountOptions()
+    try:
+        flags, rest = getopt.gnu_getopt(words, "hVsfdko:", ["help", "version"])
+    except getopt.GetoptError as error:
+        output.complain(f"cvmfs2: {error}\n{USAGE}")
+        return int(InitCode.OPTIONS)
+    try:
+        for flag, value in flags:
+            if flag in ("-h", "--help"):
+                output.line(USAGE)
+                return 0
+            if flag in ("-V", "--version"):
+                output.line(f"{VERSION_LINE}\n")
+                return 0
+            options.take({"-s": "", "-f": "foreground", "-d": "debug", "-k": "parse"}.get(flag, value))
+            options.single_threaded |= flag == "-s"
+    except NearfsError as error:
+        output.complain(init_failure_line(str(error), InitCode.OPTIONS))
+        return int(InitCode.OPTIONS)
+    wanted = 1 if options.parse_only else _ARGUMENTS
+    if not wanted <= len(rest) <= _ARGUMENTS:
+        output.complain(f"cvmfs2: a repository name and a mount point are needed\n{USAGE}")
+        return int(InitCode.OPTIONS)
+    return mount_client_cmd.run(rest[0], rest[-1], options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

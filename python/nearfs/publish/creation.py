@@ -1,0 +1,241 @@
+"""Making and removing a repository on this machine (server.md 3.1 and 3.16).
+
+Owns: the order of `mkfs` and what each step leaves, and `rmfs`. Does not own: the texts between the steps' words.
+A kill in the middle leaves a partial state that `rmfs` removes, as with the reference tools.
+Threading: one command at a time; root only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import pwd
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nearfs import hashes, keys, signing, whitelist
+from nearfs.config import names
+from nearfs.errors import Busy, InvalidInput, NotFound, PermissionDenied, Unsupported
+from nearfs.publish import files, mounttable, overlay, revision, server_files, transaction
+from nearfs.publish.repository import WHITELIST, Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from nearfs.publish.places import Places
+
+    Step = Callable[[str], AbstractContextManager[None]]
+
+_REPLICABLE_TEXT = "This file marks the repository as replicatable to stratum 1 servers\n"
+# Shown in the manifest before the first publish sets the property.
+_INITIAL_TTL_S = 240
+
+
+@dataclass(frozen=True)
+class NewRepository:
+    """What `cvmfs_server mkfs` was asked for."""
+
+    fqrn: str
+    owner: str
+    stratum0_url: str = ""
+    hash_algorithm: str = "sha1"
+    compression: str = "default"
+    auto_tag: bool = True
+    auto_tag_timespan: str = ""
+    garbage_collectable: bool = False
+    volatile: bool = False
+    configure_apache: bool = True
+    import_keys_from: str = ""
+
+
+def check(wanted: NewRepository, places: Places) -> None:
+    """Refuses, before anything is written, what cannot become a repository here."""
+    names.check_fqrn(wanted.fqrn)
+    if (places.repositories / wanted.fqrn).exists():
+        raise _refused(InvalidInput, f"The repository {wanted.fqrn} already exists", wanted)
+    if os.geteuid() != 0:
+        raise _refused(PermissionDenied, "Only root can create a new repository", wanted)
+    if not os.path.exists("/dev/fuse"):
+        raise _refused(Unsupported, "/dev/fuse is missing: load the fuse module, or start the container with it", wanted)
+    if overlay.mounted_at(places.union(wanted.fqrn).parent):
+        raise _refused(Busy, "Autofs on /cvmfs has to be disabled", wanted)
+    if wanted.configure_apache and not places.apache.is_dir():
+        message = "Apache must be installed and running (or use -p, and serve the storage with: nearfs serve)"
+        raise _refused(InvalidInput, message, wanted)
+    try:
+        pwd.getpwnam(wanted.owner)
+    except KeyError:
+        raise _refused(InvalidInput, f"No user {wanted.owner}", wanted) from None
+    if wanted.hash_algorithm not in set(hashes.HashAlgorithm):
+        raise _refused(InvalidInput, f"hash algorithm '{wanted.hash_algorithm}' is not sha1, rmd160 or shake128", wanted)
+    if wanted.compression not in ("default", "zlib", "none"):
+        raise _refused(InvalidInput, f"compression '{wanted.compression}' is not default or none", wanted)
+    with open("/proc/filesystems", encoding="ascii") as listed:
+        if "overlay" not in listed.read().split():
+            raise _refused(Unsupported, "neither OverlayFS nor AUFS detected on the system!", wanted)
+
+
+def _refused[E: (InvalidInput, PermissionDenied, Unsupported, Busy)](
+    kind: type[E], message: str, wanted: NewRepository
+) -> E:
+    return kind(message, operation="mkfs", subject=wanted.fqrn, exit_code=1)
+
+
+def create(wanted: NewRepository, places: Places, step: Step) -> Repository:
+    """Makes a repository with its first revision, and mounts it; `step` brackets each part with its words."""
+    check(wanted, places)
+    now = dt.datetime.now(dt.UTC)
+    with step("Creating Configuration Files"):
+        server_files.write_configuration(wanted, places)
+        repository = Repository.load(wanted.fqrn, places)
+    entry = pwd.getpwnam(wanted.owner)
+    owner = keys.Owner(entry.pw_uid, entry.pw_gid)
+    with _key_step(wanted, step):
+        places.keys.mkdir(parents=True, exist_ok=True)
+        if wanted.import_keys_from:
+            key_files = keys.import_keys(wanted.fqrn, wanted.import_keys_from, places.keys, owner=owner)
+        else:
+            key_files = keys.create_keys(wanted.fqrn, places.keys, now=now, owner=owner)
+    with step("Creating CernVM-FS Server Infrastructure"):
+        overlay.make_directories(repository)
+        (repository.spool / "tmp").mkdir(exist_ok=True)
+        (repository.spool / "cache").mkdir(exist_ok=True)
+        mounttable.add(repository)
+        if wanted.configure_apache:
+            server_files.write_apache(repository)
+    with step("Creating Backend Storage"):
+        _create_storage(repository)
+    with step("Signing 30 day whitelist with master key"):
+        sign_whitelist(repository, key_files, now)
+    with step("Creating Initial Repository"):
+        _create_first_revision(wanted, repository, owner)
+    with step("Mounting CernVM-FS Storage... (overlayfs)"):
+        transaction.heal(repository)
+    with step("Allowing Replication of this Repository"):
+        files.replace(repository.storage / ".cvmfs_master_replica", _REPLICABLE_TEXT)
+    with step("Initial commit"):
+        _initial_commit(repository)
+    _give_to_owner(repository, owner)
+    with step("Updating global JSON information"):
+        server_files.write_repositories_json(places)
+    return repository
+
+
+def _key_step(wanted: NewRepository, step: Step) -> AbstractContextManager[None]:
+    if wanted.import_keys_from:
+        return step(f"Importing CernVM-FS Master Key and Certificate from '{wanted.import_keys_from}'")
+    return step("Creating CernVM-FS Master Key and Self-Signed Certificate")
+
+
+def _create_storage(repository: Repository) -> None:
+    from nearfs import _native
+
+    repository.storage.mkdir(parents=True, exist_ok=True)
+    _native.create_storage(str(repository.storage))
+
+
+def sign_whitelist(repository: Repository, key_files: keys.KeyFiles, now: dt.datetime) -> None:
+    """Puts a whitelist of 30 days for the repository's certificate in place."""
+    from nearfs import _native
+
+    algorithm = repository.hash_algorithm
+    der = keys.certificate_der(keys.load_certificate(key_files.certificate))
+    fingerprint = whitelist.Fingerprint(signing.certificate_fingerprint(der, algorithm))
+    master = keys.load_private_key(key_files.master)
+    signed = whitelist.sign_whitelist(repository.fqrn, [fingerprint], master, now, hash_algorithm=algorithm)
+    _native.write_named(str(repository.storage), WHITELIST, signed)
+
+
+def _create_first_revision(wanted: NewRepository, repository: Repository, owner: keys.Owner) -> None:
+    from nearfs import _native
+
+    storage = str(repository.storage)
+    committed = _native.create_repository(
+        storage,
+        fqrn=wanted.fqrn,
+        hash_algorithm=wanted.hash_algorithm,
+        uid=owner.uid,
+        gid=owner.gid,
+        now_s=int(time.time()),
+        volatile=wanted.volatile,
+    )
+    metainfo = _native.put_object(
+        storage, server_files.metainfo_skeleton(), suffix="M", hash_algorithm=wanted.hash_algorithm
+    )
+    revision.activate(
+        repository,
+        revision.Head(committed["root_hash"], committed["root_size"], committed["revision"], _INITIAL_TTL_S),
+        history=None,
+        metainfo=metainfo,
+        garbage_collectable=wanted.garbage_collectable,
+    )
+    files.remove(revision.note_path(repository))
+
+
+def _initial_commit(repository: Repository) -> None:
+    transaction.begin(repository)
+    text = f"New CernVM-FS repository for {repository.fqrn}\n"
+    (repository.union / "new_repository").write_text(text, encoding="ascii")
+    transaction.publish(repository, transaction.PublishOptions())
+
+
+def _give_to_owner(repository: Repository, owner: keys.Owner) -> None:
+    if owner.uid == 0:
+        return
+    for top in (repository.storage, repository.spool / "scratch"):
+        for directory, _, names_here in os.walk(top):
+            os.chown(directory, owner.uid, owner.gid)
+            for name in names_here:
+                os.chown(os.path.join(directory, name), owner.uid, owner.gid, follow_symlinks=False)
+
+
+def remove(name: str, places: Places, *, keep_content: bool, step: Step) -> None:
+    """Removes a repository, also one whose creation was interrupted; storage and keys stay with `keep_content`."""
+    names.check_name(name)
+    if os.geteuid() != 0:
+        raise PermissionDenied("Only root can remove a repository", operation="rmfs", subject=name, exit_code=1)
+    if not (places.repositories / name).is_dir():
+        message = f"The repository {name} does not exist."
+        raise NotFound(message, operation="rmfs", subject=name, exit_code=1)
+    try:
+        repository = Repository.load(name, places)
+    except NotFound:  # mkfs was killed before it wrote server.conf
+        repository = Repository(name, places, server_files.default_settings(name, places))
+    with step("Unmounting CernVM-FS Area"):
+        overlay.unmount_all(repository)
+    with step("Removing Spool Area"):
+        _remove_tree(repository.spool)
+        with contextlib.suppress(OSError):
+            repository.union.rmdir()
+    with step("Removing Configuration"):
+        mounttable.remove(repository)
+        server_files.remove_apache(repository)
+        _remove_tree(repository.configuration)
+    if not keep_content:
+        with step("Removing Repository Storage"):
+            _remove_tree(repository.storage)
+        with step("Removing Keys and Certificate"):
+            for suffix in ("masterkey", "pub", "key", "crt", "gw"):
+                (places.keys / f"{name}.{suffix}").unlink(missing_ok=True)
+    with step("Updating global JSON information"):
+        server_files.write_repositories_json(places)
+
+
+def _remove_tree(path: Path) -> None:
+    if overlay.mounted_at(path):
+        overlay.unmount(path)
+    # rm as a process: the removal of a large storage should not depend on one Python loop, and it crosses no mounts.
+    if path.exists():
+        done = subprocess.run(
+            ["rm", "-rf", "--one-file-system", "--", str(path)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            message = f"failed to remove {path}: {done.stderr.strip()}"
+            raise PermissionDenied(message, operation="rmfs", subject=str(path), exit_code=1)
+
+

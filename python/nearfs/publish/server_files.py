@@ -1,0 +1,185 @@
+"""The files that describe a repository to people, to the tools and to web servers (server.md 2.1, 2.6, 8.2).
+
+Owns: the content of `server.conf`, `client.conf`, the Apache piece, `repositories.json`, the metainfo skeleton.
+Threading: root's commands, one at a time; every file is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+from nearfs.errors import InvalidInput, Unreachable
+from nearfs.publish import files
+from nearfs.publish.repository import LAYOUT_REVISION, Repository
+
+if TYPE_CHECKING:
+    from nearfs.publish.creation import NewRepository
+    from nearfs.publish.places import Places
+
+_APACHE_TIMEOUT_S = 60
+
+
+def default_settings(fqrn: str, places: Places, wanted: NewRepository | None = None) -> dict[str, str]:
+    """Returns the assignments of `server.conf`, in their order."""
+    storage = places.storage(fqrn)
+    url = f"http://localhost/cvmfs/{fqrn}"
+    if wanted is not None and not wanted.configure_apache:
+        # No web server was promised: the publisher itself reads its storage as files.
+        url = f"file://{storage}"
+    if wanted is not None and wanted.stratum0_url:
+        url = wanted.stratum0_url
+    settings = {
+        "CVMFS_CREATOR_VERSION": LAYOUT_REVISION,
+        "CVMFS_REPOSITORY_NAME": fqrn,
+        "CVMFS_REPOSITORY_TYPE": "stratum0",
+        "CVMFS_USER": wanted.owner if wanted else "root",
+        "CVMFS_UNION_DIR": str(places.union(fqrn)),
+        "CVMFS_SPOOL_DIR": str(places.spool(fqrn)),
+        "CVMFS_STRATUM0": url,
+        "CVMFS_UPSTREAM_STORAGE": f"local,{storage}/data/txn,{storage}",
+        "CVMFS_USE_FILE_CHUNKING": "true",
+        "CVMFS_MIN_CHUNK_SIZE": "4194304",
+        "CVMFS_AVG_CHUNK_SIZE": "8388608",
+        "CVMFS_MAX_CHUNK_SIZE": "16777216",
+        "CVMFS_UNION_FS_TYPE": "overlayfs",
+        "CVMFS_HASH_ALGORITHM": wanted.hash_algorithm if wanted else "sha1",
+        "CVMFS_COMPRESSION_ALGORITHM": wanted.compression if wanted else "default",
+        "CVMFS_EXTERNAL_DATA": "false",
+        "CVMFS_AUTO_TAG": "false" if wanted and not wanted.auto_tag else "true",
+        "CVMFS_AUTO_TAG_TIMESPAN": f'"{wanted.auto_tag_timespan}"' if wanted else '""',
+        "CVMFS_GARBAGE_COLLECTION": "true" if wanted and wanted.garbage_collectable else "false",
+        "CVMFS_AUTO_REPAIR_MOUNTPOINT": "true",
+        "CVMFS_AUTOCATALOGS": "false",
+        "CVMFS_ASYNC_SCRATCH_CLEANUP": "true",
+        "CVMFS_PRINT_STATISTICS": "false",
+        "CVMFS_UPLOAD_STATS_DB": "false",
+        "CVMFS_UPLOAD_STATS_PLOTS": "false",
+        "CVMFS_IGNORE_XDIR_HARDLINKS": "true",
+    }
+    if wanted and wanted.garbage_collectable:
+        settings["CVMFS_AUTO_GC"] = "true"
+    return settings
+
+
+def _client_settings(fqrn: str, places: Places, stratum0: str, owner: str) -> dict[str, str]:
+    spool = places.spool(fqrn)
+    return {
+        "CVMFS_CACHE_BASE": f"{spool}/cache",
+        "CVMFS_RELOAD_SOCKETS": f"{spool}/cache",
+        "CVMFS_QUOTA_LIMIT": "4000",
+        "CVMFS_MOUNT_DIR": str(places.union(fqrn).parent),
+        "CVMFS_SERVER_URL": stratum0,
+        "CVMFS_HTTP_PROXY": "DIRECT",
+        "CVMFS_PUBLIC_KEY": str(places.keys / f"{fqrn}.pub"),
+        "CVMFS_CHECK_PERMISSIONS": "yes",
+        "CVMFS_IGNORE_SIGNATURE": "no",
+        "CVMFS_AUTO_UPDATE": "no",
+        "CVMFS_NFS_SOURCE": "no",
+        "CVMFS_MAGIC_XATTRS_VISIBILITY": "never",
+        "CVMFS_FOLLOW_REDIRECTS": "yes",
+        "CVMFS_SERVER_CACHE_MODE": "yes",
+        "CVMFS_NFILES": "65536",
+        "CVMFS_TALK_SOCKET": f"{spool}/cvmfs_io",
+        "CVMFS_TALK_OWNER": owner,
+        "CVMFS_USE_SSL_SYSTEM_CA": "true",
+    }
+
+
+def write_configuration(wanted: NewRepository, places: Places) -> None:
+    """Writes `client.conf`, then `server.conf`, whose existence makes the repository known."""
+    directory = places.repositories / wanted.fqrn
+    directory.mkdir(parents=True, exist_ok=True)
+    server = default_settings(wanted.fqrn, places, wanted)
+    client = _client_settings(wanted.fqrn, places, server["CVMFS_STRATUM0"], wanted.owner)
+    files.replace(directory / "client.conf", "# Created by cvmfs_server.  Don't touch.\n" + _assignments(client))
+    files.replace(directory / "server.conf", "# Created by cvmfs_server.\n" + _assignments(server))
+
+
+def _assignments(settings: dict[str, str]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in settings.items())
+
+
+def _apache_name(repository: Repository) -> str:
+    return f"cvmfs.{repository.fqrn}"
+
+
+def write_apache(repository: Repository) -> None:
+    """Writes and activates the Apache piece that serves the storage with the reference's cache headers."""
+    name = _apache_name(repository)
+    text = f"""\
+# Serves repository {repository.fqrn}; written by cvmfs_server mkfs.
+KeepAlive On
+AddType application/json .json
+Alias /cvmfs/{repository.fqrn} {repository.storage}
+<Directory "{repository.storage}">
+    Options -MultiViews
+    AllowOverride Limit AuthConfig
+    Require all granted
+    EnableMMAP Off
+    EnableSendFile Off
+    <FilesMatch "^\\.cvmfs">
+        ForceType application/x-cvmfs
+    </FilesMatch>
+    <FilesMatch "^[^.]*$">
+        ForceType application/octet-stream
+    </FilesMatch>
+    Header unset Last-Modified
+    RequestHeader unset If-Modified-Since
+    FileETag None
+    ExpiresActive On
+    ExpiresDefault "access plus 3 days"
+    ExpiresByType application/x-cvmfs "access plus 61 seconds"
+    ExpiresByType application/json "access plus 61 seconds"
+</Directory>
+"""
+    files.replace(repository.places.apache / f"{name}.conf", text)
+    if not repository.places.prefix:
+        _apache("a2enmod", "-q", "headers", "expires")
+        _apache("a2enconf", "-q", name)
+        _apache("apache2ctl", "graceful")
+
+
+def remove_apache(repository: Repository) -> None:
+    """Deactivates and removes the Apache piece, if there is one."""
+    piece = repository.places.apache / f"{_apache_name(repository)}.conf"
+    if not piece.exists():
+        return
+    if not repository.places.prefix:
+        _apache("a2disconf", "-q", _apache_name(repository))
+        _apache("apache2ctl", "graceful")
+    files.remove(piece)
+
+
+def _apache(*command: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_APACHE_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        message = f"fail (Apache configuration): {command[0]}: {error}"
+        raise Unreachable(message, operation="configure Apache", exit_code=1) from error
+    if done.returncode:
+        message = f"fail (Apache configuration): {' '.join(command)}: {done.stderr.strip()}"
+        raise InvalidInput(message, operation="configure Apache", exit_code=1)
+
+
+def write_repositories_json(places: Places) -> None:
+    """Writes the list of this machine's repositories for clients of the web server."""
+    repositories = [{"name": name, "url": f"/cvmfs/{name}"} for name in Repository.all_names(places)]
+    document = {"schema": 1, "repositories": repositories, "replicas": []}
+    places.info.mkdir(parents=True, exist_ok=True)
+    files.replace(places.info / "repositories.json", json.dumps(document, indent=2) + "\n")
+
+
+def metainfo_skeleton() -> bytes:
+    """Returns the metainfo of a new repository: the fields that a publisher may fill in."""
+    skeleton = {
+        "administrator": "Your Name",
+        "email": "you@organisation.org",
+        "organisation": "Your Organisation",
+        "description": "Repository content",
+        "recommended-stratum0": "stratum 0 url",
+        "recommended-stratum1s": ["stratum1 url", "stratum1 url"],
+        "custom": {},
+    }
+    return (json.dumps(skeleton, indent=2) + "\n").encode()
