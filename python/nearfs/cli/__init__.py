@@ -1,0 +1,1 @@
+"""Commands, one module each. Only `nearfs.cli.output` prints."""

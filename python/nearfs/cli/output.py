@@ -1,0 +1,68 @@
+"""The only place that prints: lines, complaints, JSON and tables, for people and for scripts.
+
+Owns: standard output and standard error of every command. Does not own: what is said.
+Threading: called from the command's main thread. `rich` is imported only for a table on a terminal, because a command
+whose output goes into a pipe must start fast and stay plain.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+
+def on_terminal() -> bool:
+    """Tells whether a person is looking at standard output."""
+    return sys.stdout.isatty()
+
+
+def line(text: str = "") -> None:
+    """Prints one line to standard output; bytes that were no UTF-8 in the source come out as they were."""
+    _print(sys.stdout, text)
+
+
+def complain(text: str) -> None:
+    """Prints one line to standard error."""
+    _print(sys.stderr, text)
+    sys.stderr.flush()
+
+
+def json_document(document: object) -> None:
+    """Prints one value as JSON, keys sorted, for `--json`."""
+    line(json.dumps(document, indent=2, sort_keys=True))
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table: columns aligned by blanks, or drawn by rich on a terminal."""
+    if on_terminal():
+        _drawn_table(headings, rows)
+        return
+    widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
+    for row in (headings, *rows):
+        line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _drawn_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*headings)
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))  # Text: a `[` in a cell is no markup
+    Console().print(drawn)
+
+
+def _print(stream: TextIO, text: str) -> None:
+    """Writes through the byte layer where there is one: a locale must not decide whether a path can be printed."""
+    buffer = getattr(stream, "buffer", None)
+    if buffer is None:
+        stream.write(text + "\n")
+        return
+    stream.flush()
+    buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
