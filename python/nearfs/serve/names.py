@@ -24,10 +24,11 @@ _MARKER = (
     r"|_master_replica|_last_snapshot|_is_snapshotting|_status\.json"
     rf"|alt-[0-9a-f]{{40}}{_HASH_TAG}{_SUFFIX})"
 )
-_SITE_JSON = r"info/v1/(?:repositories|meta)\.json"
+_SITE_JSON = r"v1/(?:repositories|meta)\.json"
 
 _SERVED = re.compile(
-    rf"/cvmfs/(?:(?P<site>{_SITE_JSON})|(?P<repository>{_REPOSITORY})/(?:(?P<object>{_OBJECT})|(?P<marker>{_MARKER})))",
+    rf"/cvmfs/(?:info/(?P<site>{_SITE_JSON})"
+    rf"|(?P<repository>{_REPOSITORY})/(?:(?P<object>{_OBJECT})|(?P<marker>{_MARKER})))",
     re.ASCII,
 )
 _REPOSITORY_NAME = re.compile(_REPOSITORY, re.ASCII)
@@ -38,7 +39,7 @@ _RESERVED_NAMES = frozenset({"info"})
 
 @dataclass(frozen=True, slots=True)
 class ServedName:
-    """One name that may be served. `repository` is None for site-wide JSON, whose `path` is relative to a root."""
+    """One name that may be served. `repository` is None for site-wide JSON; `path` is then relative to `info`."""
 
     repository: str | None
     path: str

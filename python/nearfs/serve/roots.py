@@ -63,23 +63,20 @@ class Roots:
         The first root that has the repository answers for it. Raises OSError when the file exists but cannot be
         read (permissions, I/O): that is not the same as missing.
         """
-        for base in self._bases(name.repository):
-            opened = _open_beneath(base, name.path)
+        for root, base in self._bases(name.repository):
+            opened = _open_beneath(root, base, name.path)
             if opened is not None or (name.repository is not None and os.path.isdir(base)):
                 return opened
         return None
 
-    def _bases(self, repository: str | None) -> Iterator[str]:
-        """Yields the directories in which a name of `repository` may lie, in the order of asking."""
-        if repository is None:
-            yield from self._roots
-            return
-        explicit = self._repositories.get(repository)
+    def _bases(self, repository: str | None) -> Iterator[tuple[str, str]]:
+        """Yields (root, directory in which a name of `repository` may lie), in the order of asking."""
+        explicit = None if repository is None else self._repositories.get(repository)
         if explicit is not None:
-            yield explicit
+            yield explicit, explicit
             return
         for root in self._roots:
-            yield f"{root}/{repository}"
+            yield root, f"{root}/{'info' if repository is None else repository}"
 
 
 def _directory(path: Path, option: str) -> str:
@@ -95,8 +92,11 @@ def _directory(path: Path, option: str) -> str:
     return str(resolved).rstrip("/")
 
 
-def _open_beneath(base: str, path: str) -> OpenFile | None:
-    """Opens `path` below the directory `base`; symbolic links may lead anywhere below `base`, never out of it."""
+def _open_beneath(root: str, base: str, path: str) -> OpenFile | None:
+    """Opens `path` below `base`, itself `root` or a directory (or link to one) below it.
+
+    Symbolic links may lead anywhere below that directory, never out of it.
+    """
     try:
         descriptor = os.open(f"{base}/{path}", _OPEN_FLAGS)
     except (FileNotFoundError, NotADirectoryError):
@@ -109,7 +109,7 @@ def _open_beneath(base: str, path: str) -> OpenFile | None:
     try:
         # Asked of the descriptor, after the open: no exchange of a link in between can lead outside.
         status = os.fstat(descriptor)
-        inside = os.readlink(f"/proc/self/fd/{descriptor}").startswith(base + "/")
+        inside = _is_inside(os.readlink(f"/proc/self/fd/{descriptor}"), root, base)
     except OSError:
         os.close(descriptor)
         raise
@@ -117,3 +117,12 @@ def _open_beneath(base: str, path: str) -> OpenFile | None:
         os.close(descriptor)
         return None
     return OpenFile(descriptor, status.st_size)
+
+
+def _is_inside(opened: str, root: str, base: str) -> bool:
+    """Returns whether the resolved path `opened` lies below `base`, and `base` not outside `root`."""
+    if opened.startswith(base + "/"):
+        return True
+    # The repository's directory may be a link to another one of the same root: an alias.
+    resolved = os.path.realpath(base)
+    return resolved.startswith(root + "/") and opened.startswith(resolved + "/")
