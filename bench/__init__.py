@@ -1,0 +1,1 @@
+"""Measurements: workloads, the machine block that goes with every figure, and kept results."""

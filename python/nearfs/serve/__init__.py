@@ -1,0 +1,1 @@
+"""Serving repositories over HTTP: the embedded server behind `nearfs serve`."""
