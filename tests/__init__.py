@@ -1,0 +1,1 @@
+"""Tests of nearfs, one folder a kind; see docs/architecture.md."""
