@@ -192,8 +192,11 @@ def record_references(
 
 def check(
     storage: PathLike, *, fqrn: str, root_hash: str, expected_size: int, check_chunks: bool, verify_content: bool, subtree: str
-) -> list[Finding]:
-    """Walks every catalog of a revision and returns what is wrong, empty where all is well."""
+) -> tuple[list[tuple[str, str]], list[Finding]]:
+    """Walks every catalog of a revision; returns the catalogs (hash and path) and what is wrong, which may be nothing."""
+
+def check_history(storage: PathLike, *, history: str, fqrn: str) -> list[Finding]:
+    """Returns what is wrong with a history."""
 
 def check_references(
     storage: PathLike, *, fqrn: str, checksum: str, references: list[tuple[str, str]]

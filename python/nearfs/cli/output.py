@@ -14,7 +14,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from threading import Event
     from typing import TextIO
 
 
@@ -54,6 +55,31 @@ def step(text: str) -> Iterator[None]:
         raise
     line("done")
     sys.stdout.flush()
+
+
+def prompt(question: str) -> None:
+    """Prints a question and leaves the cursor behind it."""
+    _write(sys.stdout, question)
+    sys.stdout.flush()
+
+
+def follow(counts: Callable[[], dict[str, int]], done: Event, every_s: float) -> None:
+    """Draws a progress bar of files and bytes from counters until `done` is set; runs in a thread of its own."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("reading changes", total=None)
+        while not done.wait(every_s):
+            now = counts()
+            files = f"{now['files_done']:,} of {now['files_total']:,} files"
+            bar.update(task, description=files, total=now["bytes_total"] or None, completed=now["bytes_done"])
 
 
 def json_document(document: object) -> None:

@@ -201,6 +201,25 @@ def heal(repository: Repository) -> list[str]:
     return done
 
 
+def heal_exclusively(repository: Repository) -> list[str]:
+    """Heals, unless another command is at work on the repository (`Busy`)."""
+    with _working(repository):
+        return heal(repository)
+
+
+def planned(repository: Repository) -> list[tuple[str, str]]:
+    """Returns what a publish would do to entries, as pairs of a label (`add`, `rem`, `mod`) and a path."""
+    from nearfs import _native
+
+    return _native.plan_publish(
+        str(repository.storage),
+        base_root_hash=repository.manifest().fields.root_hash,
+        source=str(repository.scratch),
+        is_overlay=True,
+        ignore_special_files=repository.is_on("CVMFS_IGNORE_SPECIAL_FILES"),
+    )
+
+
 def health(repository: Repository) -> list[str]:
     """Returns what is wrong with the mounts, in the reference's words; empty where all is well."""
     problems = []

@@ -1,0 +1,130 @@
+"""Creates and removes repositories, lists and describes them: mkfs, rmfs, list, info, mount.
+
+Owns: questions, confirmations and the words of the output (server.md 3.1, 3.10, 3.16, 3.18).
+Threading: a short-lived command, one thread.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+import sys
+from typing import TYPE_CHECKING
+
+from nearfs.cli import output
+from nearfs.errors import NearfsError
+from nearfs.publish import creation, transaction
+from nearfs.publish.places import Places
+from nearfs.publish.repository import LAYOUT_REVISION, Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def confirm(question: str) -> bool:
+    """Asks a question that only `y` answers with yes; without an answer it is no."""
+    output.prompt(question)
+    answer = sys.stdin.readline()
+    return answer.strip().lower() in ("y", "yes")
+
+
+def ask_owner(fqrn: str) -> str:
+    """Asks who shall own a new repository; no answer means the caller."""
+    caller = getpass.getuser()
+    output.prompt(f"Owner of {fqrn} [{caller}]: ")
+    return sys.stdin.readline().strip() or caller
+
+
+def mkfs(wanted: creation.NewRepository) -> int:
+    """Creates a repository and says how to go on."""
+    if wanted.garbage_collectable and wanted.auto_tag:
+        output.line("Note: Autotagging all revisions impedes garbage collection")
+    repository = creation.create(wanted, Places.here(), output.step)
+    output.line(
+        f"""
+Before you can install anything, call `cvmfs_server transaction`
+to enable write access on your repository. Then install your
+software in {repository.union} as user {wanted.owner}.
+Once you're happy, publish using `cvmfs_server publish`
+to apply your changes.
+
+For client configuration, have a look at 'cvmfs_server info'
+
+If you go for production, backup your masterkey from {repository.places.keys}!"""
+    )
+    return 0
+
+
+def rmfs(names: Sequence[str], *, keep_content: bool, force: bool) -> int:
+    """Removes repositories, each after a confirmation."""
+    for name in names:
+        question = f"You are about to WIPE OUT THE CERNVM-FS REPOSITORY {name} INCLUDING SIGNING KEYS!"
+        if keep_content:
+            question = f"You are about to REMOVE THE CERNVM-FS REPOSITORY INFRASTRUCTURE for {name}!"
+        if not force and not confirm(f"{question}  Are you sure (y/N)? "):
+            continue
+        creation.remove(name, Places.here(), keep_content=keep_content, step=output.step)
+        output.line(f"CernVM-FS repository {name} wiped out!")
+    return 0
+
+
+def list_repositories() -> int:
+    """Prints one line a repository, with what is unusual about it."""
+    places = Places.here()
+    for name in Repository.all_names(places):
+        try:
+            output.line(_listed(Repository.load(name, places)))
+        except NearfsError as error:
+            output.line(f"{name} (stratum0 / local) - unhealthy: {error}")
+    return 0
+
+
+def _listed(repository: Repository) -> str:
+    facts = f"{repository.fqrn} (stratum0 / local"
+    if repository.is_in_transaction:
+        facts += " - in transaction"
+    whitelist = repository.whitelist()
+    if whitelist is None:
+        facts += " - whitelist unreachable"
+    elif whitelist.is_expired(dt.datetime.now(dt.UTC)):
+        facts += " - whitelist expired"
+    if transaction.health(repository):
+        facts += " - unhealthy"
+    return facts + ")"
+
+
+def info(name: str) -> int:
+    """Prints what an administrator of clients needs to know."""
+    repository = Repository.load(name)
+    whitelist = repository.whitelist()
+    now = dt.datetime.now(dt.UTC)
+    if whitelist is None or whitelist.is_expired(now):
+        validity = "Whitelist is expired"
+    else:
+        validity = f"Whitelist is valid for another {whitelist.days_left(now)} days"
+    replicable = (repository.storage / ".cvmfs_master_replica").exists()
+    output.line(f"Repository name: {repository.fqrn}")
+    output.line(f"Created by CernVM-FS {LAYOUT_REVISION}")
+    output.line(f"Stratum1 replication allowed: {'yes' if replicable else 'no'}")
+    output.line(validity)
+    output.line()
+    output.line("Client configuration:")
+    output.line(f"Add {repository.fqrn} to CVMFS_REPOSITORIES in /etc/cvmfs/default.local")
+    output.line(f"Create /etc/cvmfs/config.d/{repository.fqrn}.conf and set")
+    output.line(f"  CVMFS_SERVER_URL={repository.text('CVMFS_STRATUM0')}")
+    key = repository.places.keys / f"{repository.fqrn}.pub"
+    output.line(f"  CVMFS_PUBLIC_KEY={key}")
+    output.line(f"Copy {key} to the client")
+    return 0
+
+
+def mount(names: Sequence[str]) -> int:
+    """Puts the mounts of repositories right, after a reboot or a crash; silent when all is well."""
+    for name in names:
+        repository = Repository.load(name)
+        repository.check_owner()
+        for problem in transaction.health(repository):
+            output.complain(problem)
+        for done in transaction.heal_exclusively(repository):
+            output.complain(f"Note: {done}")
+    return 0

@@ -1,0 +1,95 @@
+"""Opens, publishes and aborts transactions (server.md 3.4 to 3.6).
+
+Owns: hooks of the words, progress on a terminal, confirmations. Does not own: what a transaction is.
+Threading: the publish runs in the main thread; on a terminal a second thread draws its progress.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from nearfs.cli import output
+from nearfs.cli.repository_cmd import confirm
+from nearfs.errors import Busy
+from nearfs.publish import transaction
+from nearfs.publish.repository import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nearfs._native import Progress
+
+_INTERRUPTED = 4
+_DRAW_EVERY_S = 0.2
+_RETRY_S = (0.5, 5.0)
+
+
+def begin(name: str, path: str, *, retry_s: float | None) -> int:
+    """Opens a transaction; with `retry_s` it waits for a busy repository so long, 0 for ever."""
+    repository = Repository.load(name)
+    deadline = None if not retry_s else time.monotonic() + retry_s
+    while True:
+        try:
+            transaction.begin(repository, path=path, say=output.line)
+        except Busy:
+            if retry_s is None or (deadline is not None and time.monotonic() > deadline):
+                raise
+            output.line("repository busy, retrying")
+            time.sleep(random.uniform(*_RETRY_S))  # noqa: S311 - spreads retries, guards nothing
+        else:
+            return 0
+
+
+def abort(names: Sequence[str], *, force: bool) -> int:
+    """Discards open transactions, each after a confirmation."""
+    for name in names:
+        repository = Repository.load(name)
+        question = f"You are about to DISCARD ALL CHANGES OF THE CURRENT TRANSACTION for {name}!  Are you sure (y/N)? "
+        if not force and not confirm(question):
+            return _INTERRUPTED
+        transaction.abort(repository, force=force)
+    return 0
+
+
+def publish(names: Sequence[str], options: transaction.PublishOptions, *, verbose: bool) -> int:
+    """Publishes open transactions and says what became of them."""
+    from nearfs import _native
+
+    for name in names:
+        repository = Repository.load(name)
+        if verbose and repository.is_in_transaction:
+            for label, path in transaction.planned(repository):
+                output.line(f"[{label}] {path}")
+        output.line("Swissknife Sync: Processing changes...")
+        progress = _native.Progress()
+        with drawn(progress):
+            committed = transaction.publish(repository, options, progress=progress, say=output.line)
+        for warning in committed["warnings"]:
+            output.complain(f"Warning: {warning}")
+        output.line(
+            f"Published revision {committed['revision']} of {name}: {committed['entries_added']} added, "
+            f"{committed['entries_changed']} changed, {committed['entries_removed']} removed; "
+            f"{committed['objects_new']} new objects, {committed['bytes_new']} bytes, "
+            f"{committed['catalogs_new']} catalogs"
+        )
+    return 0
+
+
+@contextlib.contextmanager
+def drawn(progress: Progress) -> Iterator[None]:
+    """Draws a progress bar while a publish runs, where a person is looking."""
+    if not output.on_terminal():
+        yield
+        return
+    done = threading.Event()
+    thread = threading.Thread(target=output.follow, args=(progress.counts, done, _DRAW_EVERY_S), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=2)
