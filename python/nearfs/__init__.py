@@ -1,5 +1,7 @@
-"""CernVM-FS rebuilt: the same formats and commands, an engine in Rust, driven from Python.
+"""nearfs: publish, serve and mount CernVM-FS repositories.
 
-This package's root owns nothing and imports nothing: commands must be able to start (and fork) before anything heavy
-is loaded.
+Owns the package's version. Imports nothing, so that every command starts fast and a mount can fork before the
+compiled engine is loaded. Any thread may read it.
 """
+
+__version__ = "0.1.0"

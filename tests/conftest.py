@@ -1,0 +1,89 @@
+"""Fixtures for all tests, and the rule that a run leaves nothing behind.
+
+Owns the mark of the run and the look at the machine before and after. Runs in pytest's main thread.
+"""
+
+import contextlib
+import itertools
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import golden as golden_repositories
+from tests.support import mounts, processes, serving
+from tests.support.leftovers import Watch
+
+WATCH = pytest.StashKey[Watch]()
+LEFT = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Marks this run, so that whatever it starts can be found again."""
+    # A run inside a run (a test of these very rules) is another run.
+    os.environ[processes.MARK] = secrets.token_hex(8)
+    config.stash[WATCH] = Watch([])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    request.config.stash[WATCH].roots.append(tmp_path_factory.getbasetemp().resolve())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fails the run when something of it is still mounted or running, and sweeps it up."""
+    watch = session.config.stash[WATCH]
+    left = watch.left()
+    session.config.stash[LEFT] = left
+    if left:
+        watch.sweep()
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Names what was left behind, below the list of failures."""
+    left = config.stash.get(LEFT, [])
+    if left:
+        terminalreporter.section("left behind by this run: it fails", red=True)
+        for sentence in left:
+            terminalreporter.line(sentence)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of tests/mount, tests/fault and tests/stress by their folder."""
+    for item in items:
+        for name in ("mount", "fault", "stress"):
+            if item.path.is_relative_to(golden_repositories.PROJECT / "tests" / name):
+                item.add_marker(name)
+
+
+@pytest.fixture(scope="session")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> golden_repositories.Golden:
+    """The golden repositories, unpacked once; skips where they are absent."""
+    if reason := golden_repositories.missing():
+        pytest.skip(reason)
+    return golden_repositories.unpack(tmp_path_factory.mktemp("golden"))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Callable[[Path], serving.Server]]:
+    """Starts `nearfs serve` for a directory of repositories; every server ends with the test."""
+    numbers = itertools.count()
+    with contextlib.ExitStack() as stack:
+        yield lambda root: stack.enter_context(serving.serving(root, tmp_path / f"server-{next(numbers)}"))
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts a repository below the test's directory: `mount(fqrn, settings, options=())` returns the mount point."""
+    numbers = itertools.count()
+    with contextlib.ExitStack() as stack:
+
+        def enter(fqrn: str, settings: dict[str, str], *, options: tuple[str, ...] = ()) -> Path:
+            point = tmp_path / f"mount-{next(numbers)}" / fqrn
+            return stack.enter_context(mounts.mounted(fqrn, point, settings, options=options))
+
+        yield enter
