@@ -5,9 +5,9 @@ Unix seconds; sizes are bytes. Every failure of the engine is a `nearfs.errors.N
 may block let other Python threads run. Nothing here calls back into Python.
 """
 
-from typing import TypedDict, final
+from typing import TypeAlias, TypedDict, final
 
-type PathLike = str | bytes
+PathLike: TypeAlias = str | bytes
 
 class Committed(TypedDict):
     """A revision whose objects and catalogs are stored; nothing refers to it before a manifest does."""
@@ -183,7 +183,13 @@ def catalog_facts(storage: PathLike, root_hash: str) -> tuple[int, int, int]:
     """Returns revision, last-modified time and uncompressed size of a root catalog."""
 
 def record_references(
-    storage: PathLike, *, fqrn: str, hash_algorithm: str, checksum: str | None, references: list[tuple[str, str]], now_s: int
+    storage: PathLike,
+    *,
+    fqrn: str,
+    hash_algorithm: str,
+    checksum: str | None,
+    references: list[tuple[str, str]],
+    now_s: int,
 ) -> bytes:
     """Returns the reference log of the storage with (hash, suffix) pairs added; nothing is written.
 
@@ -191,16 +197,21 @@ def record_references(
     """
 
 def check(
-    storage: PathLike, *, fqrn: str, root_hash: str, expected_size: int, check_chunks: bool, verify_content: bool, subtree: str
+    storage: PathLike,
+    *,
+    fqrn: str,
+    root_hash: str,
+    expected_size: int,
+    check_chunks: bool,
+    verify_content: bool,
+    subtree: str,
 ) -> tuple[list[tuple[str, str]], list[Finding]]:
-    """Walks every catalog of a revision; returns the catalogs (hash and path) and what is wrong, which may be nothing."""
+    """Walks every catalog of a revision; returns its catalogs (hash, path) and what is wrong."""
 
 def check_history(storage: PathLike, *, history: str, fqrn: str) -> list[Finding]:
     """Returns what is wrong with a history."""
 
-def check_references(
-    storage: PathLike, *, fqrn: str, checksum: str, references: list[tuple[str, str]]
-) -> list[Finding]:
+def check_references(storage: PathLike, *, checksum: str, references: list[tuple[str, str]]) -> list[Finding]:
     """Returns what is wrong with the reference log: its hash, and which of the references it lacks."""
 
 def error_kinds() -> list[str]:

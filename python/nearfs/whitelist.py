@@ -101,7 +101,7 @@ def parse_whitelist(content: bytes) -> Whitelist:
     """Returns the parts of a whitelist. Raises `Corrupt`; lines that hold no fingerprint are skipped, as readers do."""
     opened = envelope.open_envelope(content, "whitelist")
     lines = opened.body.decode("utf-8", "replace").split("\n")
-    if len(lines) < 3 or not lines[1].startswith("E") or not lines[2].startswith("N"):  # noqa: PLR2004
+    if len(lines) < 3 or not lines[1].startswith("E") or not lines[2].startswith("N"):
         raise _corrupt("it does not begin with issue time, expiry and name")
     if not names.is_valid_name(lines[2][1:]):
         raise _corrupt(f"{lines[2][1:]!r} is no repository name")

@@ -229,7 +229,9 @@ def test_mistakes_are_told_in_one_sentence(root: Path, tmp_path: Path) -> None:
             (["--root", str(root), "--host", "host.invalid"], 1, "--host"),
             (["--port", "70000"], 2, "70000"),
         ):
-            done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=START_SECONDS)
+            done = subprocess.run(
+                [*COMMAND, *arguments], capture_output=True, text=True, timeout=START_SECONDS, check=False
+            )
             assert done.returncode == code, (arguments, done)
             assert words in done.stderr
             assert "Traceback" not in done.stderr
@@ -241,6 +243,8 @@ def test_the_help_of_the_group_imports_no_server() -> None:
         "import sys; from nearfs.cli.main import main; code = main(['--help']);"
         "assert code == 0; assert not {'uvicorn', 'asyncio', 'nearfs.cli.serve_cmd'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=START_SECONDS)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=START_SECONDS, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "serve" in done.stdout

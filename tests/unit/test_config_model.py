@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-
 from nearfs.config import layers, model
 from nearfs.config.parameters import PARAMETERS, Kind, connects_directly, lacks_effect
 from nearfs.config.values import IdMap
@@ -145,7 +144,7 @@ def test_bad_id_map_line_is_named(tmp_path: Path, line: str) -> None:
     ("proxy", "direct"),
     [("DIRECT", True), ("DIRECT;DIRECT", True), ("http://p:3128;DIRECT", False), ("auto", False), ("", False)],
 )
-def test_proxy_other_than_direct_is_warned_about(proxy: str, direct: bool) -> None:  # noqa: FBT001
+def test_proxy_other_than_direct_is_warned_about(proxy: str, direct: bool) -> None:
     assert connects_directly(proxy) is direct
     if proxy:
         warnings = config_of(HTTP_PROXY=proxy).warnings

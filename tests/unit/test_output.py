@@ -7,9 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import nearfs
+import pytest
 from nearfs.cli import output
 
 HEADINGS = ["name", "revision"]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from nearfs.errors import InvalidInput, NotFound
 from nearfs.serve import names
 from nearfs.serve.access_log import AccessLog
@@ -356,9 +355,9 @@ def test_no_descriptor_stays_open(app: RepositoryApp, root: Path) -> None:
 
 
 @pytest.fixture
-def log_file(tmp_path: Path) -> Iterator[Path]:
+def log_file(tmp_path: Path) -> Path:
     """Returns where the access log goes."""
-    yield tmp_path / "access.jsonl"
+    return tmp_path / "access.jsonl"
 
 
 def test_the_access_log_counts_requests_and_body_bytes(root: Path, log_file: Path) -> None:

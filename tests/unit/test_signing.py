@@ -16,7 +16,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes as crypto_hashes
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-
 from nearfs import hashes, signing, whitelist
 from nearfs.errors import Corrupt, InvalidInput, Unsupported
 from nearfs.hashes import HashAlgorithm
@@ -36,7 +35,7 @@ def key() -> rsa.RSAPrivateKey:
 def text_hash(content: bytes, algorithm: str) -> str:
     """Computes a hash text by other means than the code under test."""
     if algorithm == "sha1":
-        return hashlib.sha1(content).hexdigest()  # noqa: S324
+        return hashlib.sha1(content).hexdigest()
     if algorithm == "shake128":
         return hashlib.shake_128(content).hexdigest(20) + "-shake128"
     return hashlib.new("ripemd160", content).hexdigest() + "-rmd160"
@@ -126,7 +125,7 @@ def test_manifest_signature_verifies(key: rsa.RSAPrivateKey, algorithm: HashAlgo
     assert head + b"\n" == body
     assert line.decode() == text_hash(body, algorithm.value)
     assert len(signature) == 256
-    key.public_key().verify(signature, line, padding.PKCS1v15(), crypto_hashes.SHA1())  # noqa: S303
+    key.public_key().verify(signature, line, padding.PKCS1v15(), crypto_hashes.SHA1())
     parsed = signing.parse_manifest(signed)
     assert parsed.fields == fields()
     assert parsed.signed is not None
@@ -214,7 +213,7 @@ def test_whitelist_signature_recovers_the_hash_text(key: rsa.RSAPrivateKey, algo
 def test_expiry_looks_at_hours_only(
     key: rsa.RSAPrivateKey,
     moment: dt.datetime,
-    expired: bool,  # noqa: FBT001
+    expired: bool,
     days: int,
 ) -> None:
     parsed = whitelist.parse_whitelist(whitelist.sign_whitelist(FQRN, [PRINT], key, NOW, days=2))
@@ -295,7 +294,7 @@ def test_golden_manifest_is_read_and_would_be_written_alike(golden: tuple[str, P
     public = certificate.public_key()
     assert isinstance(public, rsa.RSAPublicKey)
     message = parsed.signed.hash_text.encode()
-    public.verify(parsed.signed.signature, message, padding.PKCS1v15(), crypto_hashes.SHA1())  # noqa: S303
+    public.verify(parsed.signed.signature, message, padding.PKCS1v15(), crypto_hashes.SHA1())
     algorithm = hashes.algorithm_of(parsed.fields.root_hash)
     assert algorithm is not None
     listed = whitelist.parse_whitelist((root / ".cvmfswhitelist").read_bytes())

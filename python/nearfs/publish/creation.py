@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from nearfs import hashes, keys, signing, whitelist
 from nearfs.config import names
-from nearfs.errors import Busy, InvalidInput, NotFound, PermissionDenied, Unsupported
+from nearfs.errors import Busy, InvalidInput, NearfsError, NotFound, PermissionDenied, Unsupported
 from nearfs.publish import files, mounttable, overlay, revision, server_files, transaction
 from nearfs.publish.repository import WHITELIST, Repository
 
@@ -61,7 +61,9 @@ def check(wanted: NewRepository, places: Places) -> None:
     if os.geteuid() != 0:
         raise _refused(PermissionDenied, "Only root can create a new repository", wanted)
     if not os.path.exists("/dev/fuse"):
-        raise _refused(Unsupported, "/dev/fuse is missing: load the fuse module, or start the container with it", wanted)
+        raise _refused(
+            Unsupported, "/dev/fuse is missing: load the fuse module, or start the container with it", wanted
+        )
     if overlay.mounted_at(places.union(wanted.fqrn).parent):
         raise _refused(Busy, "Autofs on /cvmfs has to be disabled", wanted)
     if wanted.configure_apache and not places.apache.is_dir():
@@ -72,7 +74,9 @@ def check(wanted: NewRepository, places: Places) -> None:
     except KeyError:
         raise _refused(InvalidInput, f"No user {wanted.owner}", wanted) from None
     if wanted.hash_algorithm not in set(hashes.HashAlgorithm):
-        raise _refused(InvalidInput, f"hash algorithm '{wanted.hash_algorithm}' is not sha1, rmd160 or shake128", wanted)
+        raise _refused(
+            InvalidInput, f"hash algorithm '{wanted.hash_algorithm}' is not sha1, rmd160 or shake128", wanted
+        )
     if wanted.compression not in ("default", "zlib", "none"):
         raise _refused(InvalidInput, f"compression '{wanted.compression}' is not default or none", wanted)
     with open("/proc/filesystems", encoding="ascii") as listed:
@@ -80,9 +84,7 @@ def check(wanted: NewRepository, places: Places) -> None:
             raise _refused(Unsupported, "neither OverlayFS nor AUFS detected on the system!", wanted)
 
 
-def _refused[E: (InvalidInput, PermissionDenied, Unsupported, Busy)](
-    kind: type[E], message: str, wanted: NewRepository
-) -> E:
+def _refused(kind: type[NearfsError], message: str, wanted: NewRepository) -> NearfsError:
     return kind(message, operation="mkfs", subject=wanted.fqrn, exit_code=1)
 
 
@@ -237,5 +239,3 @@ def _remove_tree(path: Path) -> None:
         if done.returncode:
             message = f"failed to remove {path}: {done.stderr.strip()}"
             raise PermissionDenied(message, operation="rmfs", subject=str(path), exit_code=1)
-
-

@@ -54,7 +54,7 @@ def parse(content: bytes) -> Rules:
         target.append(pattern.rstrip(b"/") or b"/")
     both = set(positive) & set(negative)
     if both:
-        raise _invalid(0, sorted(both)[0], "the same path is included and excluded")
+        raise _invalid(0, min(both), "the same path is included and excluded")
     return Rules(
         tuple(tuple(element for element in pattern.split(b"/") if element) for pattern in positive),
         tuple(re.compile(rb"\A" + _expression(pattern, rb".*", rb".") + rb"/?\Z", re.DOTALL) for pattern in negative),

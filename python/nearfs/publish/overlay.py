@@ -126,15 +126,15 @@ def discard_scratch(repository: Repository) -> None:
 
 def empty_wastebin(repository: Repository) -> None:
     """Removes discarded writable layers, in a process of its own where the configuration allows it."""
-    waste = [path for path in repository.wastebin.iterdir()] if repository.wastebin.is_dir() else []
+    waste = list(repository.wastebin.iterdir()) if repository.wastebin.is_dir() else []
     if not waste:
         return
     if not repository.is_on("CVMFS_ASYNC_SCRATCH_CLEANUP", default=True):
         for path in waste:
             shutil.rmtree(path, ignore_errors=True)
         return
-    subprocess.Popen(  # noqa: S603 - the paths are ours; the remover outlives this command on purpose
-        ["rm", "-rf", "--", *map(str, waste)],  # noqa: S607
+    subprocess.Popen(
+        ["rm", "-rf", "--", *map(str, waste)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -148,9 +148,9 @@ def reflog_checksum(repository: Repository) -> str | None:
     if not any(known):
         known = [repository.manifest().fields.reflog]
     for checksum in known:
-        if checksum and (algorithm := hashes.algorithm_of(checksum)):
-            if hashes.hash_text(content, algorithm) == checksum:
-                return checksum
+        algorithm = hashes.algorithm_of(checksum) if checksum else None
+        if algorithm is not None and hashes.hash_text(content, algorithm) == checksum:
+            return checksum
     message = (
         f"{repository.storage / REFLOG} is not the reference log that {repository.spool / 'reflog.chksum'} names; "
         f"restore the file from a backup, or run cvmfs_server check -r {repository.fqrn}"

@@ -252,5 +252,3 @@ def _working(repository: Repository) -> AbstractContextManager[None]:
     refusal = f"Another publish process is active for {repository.fqrn}"
     repository.spool.mkdir(parents=True, exist_ok=True)
     return files.exclusive(repository.spool / "is_publishing.lock", refusal)
-
-

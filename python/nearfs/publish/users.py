@@ -54,7 +54,7 @@ def check_unused(repository: Repository, *, ignore_readers: bool) -> None:
 
 def _named(opened: list[OpenFile]) -> str:
     shown = ", ".join(f"{entry.path} (process {entry.pid})" for entry in opened[:3])
-    return shown + (f" and {len(opened) - 3} more" if len(opened) > 3 else "")  # noqa: PLR2004
+    return shown + (f" and {len(opened) - 3} more" if len(opened) > 3 else "")
 
 
 def open_files(directory: str) -> Iterator[OpenFile]:

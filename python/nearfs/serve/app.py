@@ -86,7 +86,7 @@ class _Reply:
         self._status = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def body(self, part: bytes, more: bool) -> None:
+    async def body(self, part: bytes, *, more: bool) -> None:
         """Sends `part` of the body."""
         self._sent_bytes += len(part)
         if not more:
