@@ -83,7 +83,7 @@ def sign_manifest(body: bytes, algorithm: HashAlgorithm, key: RSAPrivateKey) -> 
     text = hashes.hash_text(body, algorithm)
     try:
         # SHA-1 is the format's choice for every repository, whatever algorithm names its objects.
-        signature = key.sign(text.encode("ascii"), PKCS1v15(), SHA1())  # noqa: S303
+        signature = key.sign(text.encode("ascii"), PKCS1v15(), SHA1())
     except UnsupportedAlgorithm as error:
         message = "this machine's OpenSSL refuses SHA-1 signatures, which the manifest format needs"
         raise Unsupported(message, operation="sign manifest") from error
