@@ -5,11 +5,28 @@
 
 #![forbid(unsafe_code)]
 
+pub mod blacklist;
+pub mod chunk;
+pub mod chunker;
+pub mod codec;
+pub mod counters;
 pub mod dirent;
+pub mod envelope;
 pub mod error;
+pub mod fingerprint;
 pub mod hash;
+pub mod history;
+pub mod manifest;
+pub mod metainfo;
 pub mod object;
 pub mod path;
+mod pem;
+pub mod reflog;
+mod rsa_key;
+pub mod symlink;
+pub mod time;
+pub mod trust;
+pub mod whitelist;
 pub mod xattr;
 
 pub use error::{FormatError, Result};

@@ -146,6 +146,12 @@ impl PathHash {
         Self::from_digest(hasher.finalize().into())
     }
 
+    /// Parses 32 hex digits, the form of the manifest's `R` line.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digits = (text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())).then_some(text)?;
+        Some(Self::from_digest(u128::from_str_radix(digits, 16).ok()?.to_be_bytes()))
+    }
+
     fn from_digest(digest: [u8; 16]) -> Self {
         let (mut first, mut second) = ([0; 8], [0; 8]);
         first.copy_from_slice(&digest[..8]);
@@ -184,6 +190,7 @@ mod tests {
             let path = RepoPath::parse(path.as_bytes()).unwrap();
             assert_eq!(path.hash(), PathHash { first, second });
             assert_eq!(path.hash().hex(), hex);
+            assert_eq!(PathHash::from_hex(hex), Some(path.hash()));
             if let Some(parent) = path.parent() {
                 assert_eq!(PathHash::of_child(parent.as_bytes(), path.name()), path.hash());
             }

@@ -1,0 +1,1 @@
+//! Tests of the trust chain with keys made here.
