@@ -1,5 +1,8 @@
 //! Tests of the cut marks: the vectors of section 14, a plain re-statement of 5.3, and block sizes.
 
+// Offsets are written as section 14 writes them.
+#![allow(clippy::unreadable_literal)]
+
 use super::*;
 use proptest::prelude::*;
 

@@ -5,7 +5,7 @@ use crate::hash::HashAlgorithm;
 use proptest::prelude::*;
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn objects_of_section_14() {
 
 #[test]
 fn announced_sizes_are_held() {
-    let stored = deflate(&[7; 100_000]);
+    let stored = deflate(&vec![7; 100_000]);
     assert!(inflate_exact(&stored, 100_000).is_ok());
     assert!(inflate_exact(&stored, 99_999).unwrap_err().to_string().contains("more than 99999"));
     assert!(inflate_exact(&stored, 100_001).unwrap_err().to_string().contains("fewer than 100001"));

@@ -38,18 +38,18 @@ type Split<'a> = (&'a [u8], &'a [u8], &'a [u8], &'a [u8]);
 
 // Text before the variable, its name, its default, text after it. Without a closing parenthesis nothing is a variable.
 fn next_variable(text: &[u8]) -> Option<Split<'_>> {
-    let start = position(text, b"$(")?;
+    let start = position(text, *b"$(")?;
     let inside = &text[start + 2..];
     let end = inside.iter().position(|b| *b == b')')?;
     let (inner, after) = (&inside[..end], &inside[end + 1..]);
-    let (name, default) = match position(inner, b":-") {
+    let (name, default) = match position(inner, *b":-") {
         Some(colon) => (&inner[..colon], &inner[colon + 2..]),
         None => (inner, &b""[..]),
     };
     Some((&text[..start], name, default, after))
 }
 
-fn position(text: &[u8], pair: &[u8; 2]) -> Option<usize> {
+fn position(text: &[u8], pair: [u8; 2]) -> Option<usize> {
     text.windows(2).position(|window| window == pair)
 }
 
@@ -109,8 +109,9 @@ mod tests {
         }
 
         #[test]
-        fn without_variables_nothing_changes(target in "[^$]{0,200}") {
-            prop_assert_eq!(expand(target.as_bytes(), |_| None).as_ref(), target.as_bytes());
+        fn without_variables_nothing_changes(target in "[a-z(/:)-]{0,200}") {
+            let result = expand(target.as_bytes(), |_| None);
+            prop_assert_eq!(result.as_ref(), target.as_bytes());
         }
     }
 }
