@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import golden as golden_repositories
-from tests.support import mounts, processes, serving
+from tests.support import mounts, processes, publishing, serving
 from tests.support.leftovers import Watch
 
 WATCH = pytest.StashKey[Watch]()
@@ -87,3 +87,10 @@ def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
             return stack.enter_context(mounts.mounted(fqrn, point, settings, options=options))
 
         yield enter
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Iterator[publishing.Publisher]:
+    """A publisher for `lab.example.org` below the test's directory, without a repository yet."""
+    with publishing.publishing(tmp_path / "publisher", "lab.example.org") as made:
+        yield made

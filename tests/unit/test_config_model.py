@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+
 from nearfs.config import layers, model
 from nearfs.config.parameters import PARAMETERS, Kind, connects_directly, lacks_effect
 from nearfs.config.values import IdMap

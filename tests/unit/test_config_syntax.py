@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+
 from nearfs.config import syntax
 from nearfs.errors import InvalidInput
 

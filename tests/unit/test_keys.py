@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import NameOID
+
 from nearfs import keys
 from nearfs.errors import Corrupt, InvalidInput, NearfsError, NotFound, Unsupported, Untrusted
 

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nearfs
 import pytest
+
+import nearfs
 from nearfs.cli import output
 
 HEADINGS = ["name", "revision"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from nearfs.errors import InvalidInput, NotFound
 from nearfs.serve import names
 from nearfs.serve.access_log import AccessLog

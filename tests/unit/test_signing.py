@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes as crypto_hashes
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
 from nearfs import hashes, signing, whitelist
 from nearfs.errors import Corrupt, InvalidInput, Unsupported
 from nearfs.hashes import HashAlgorithm
