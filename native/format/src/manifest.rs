@@ -90,7 +90,7 @@ impl ManifestFields {
             is_collectable: lines.is_yes(b'G'),
             has_alternative_paths: lines.is_yes(b'A'),
             micro_catalog: lines.hash(b'L')?,
-            fqrn: lines.text(b'N')?.map(str::to_owned),
+            fqrn: lines.text(b'N')?.filter(|name| !name.is_empty()).map(str::to_owned),
             certificate: lines.hash(b'X')?,
             history: lines.hash(b'H')?,
             timestamp: lines.number(b'T')?.filter(|unix_s| *unix_s > 0),

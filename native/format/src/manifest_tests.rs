@@ -79,7 +79,8 @@ fn mandatory_fields_and_their_values_are_checked() {
         let bad = format!("{body}{line}\n");
         assert!(ManifestFields::parse_body(bad.as_bytes()).is_err(), "{line}");
     }
-    assert!(ManifestFields::parse_body(format!("{body}N").as_bytes()).is_ok());
+    let nameless = ManifestFields::parse_body(format!("{body}N").as_bytes()).unwrap();
+    assert_eq!(nameless.fqrn, None, "an empty name is no name, as the writer omits it");
     let latin = [body.as_bytes(), b"N\xff\n"].concat();
     assert!(ManifestFields::parse_body(&latin).is_err());
     assert!(matches!(ManifestFields::parse_body(&vec![b'\n'; 65_537]), Err(FormatError::TooLarge { .. })));
