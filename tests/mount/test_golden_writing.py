@@ -1,4 +1,4 @@
-"""The golden source tree, published and mounted by us, is the golden tree; every object passes the independent reader."""
+"""The golden source tree, published and mounted by us, is the golden tree, and the independent reader accepts it."""
 
 import sys
 from collections.abc import Callable, Mapping
