@@ -216,3 +216,6 @@ def check_references(storage: PathLike, *, checksum: str, references: list[tuple
 
 def error_kinds() -> list[str]:
     """Returns the kind strings of the engine's errors."""
+
+def is_debug_build() -> bool:
+    """Tells whether the engine was built without optimisation."""
