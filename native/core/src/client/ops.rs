@@ -28,7 +28,6 @@ use super::read::{OpenFile, OpenFiles};
 use super::types::{Attr, Fh, Ino, ListedEntry, Opened, Statfs};
 use super::xattr;
 
-const ACCESS_MODE: i32 = 0o3;
 const EXCLUSIVE: i32 = 0o200;
 /// Time to live of a root catalog that asks for none, seconds.
 const DEFAULT_TTL_S: u64 = 240;
@@ -200,10 +199,6 @@ impl Client {
         }
         if flags & EXCLUSIVE != 0 {
             return Err(Refusal::AlreadyExists.into());
-        }
-        if flags & ACCESS_MODE != 0 {
-            let subject = format!("{} for writing", catalog.path(*row));
-            return Err(Error::new(ErrorKind::ReadOnly, "open", subject).into());
         }
         let path = || catalog.path(*row).to_string();
         let direct_io = entry.flags.has(EntryFlags::DIRECT_IO);
