@@ -1,0 +1,274 @@
+//! Objects for whoever asks: from the cache, or fetched into it once.
+//!
+//! Joins directory, origin and flights. A fetch runs on the thread that asked first, hashing and inflating included;
+//! others that ask for the same object wait for it. A failure reaches all who wait and is not remembered, but
+//! repeated failures are slowed down. Nothing unverified ever gets a name in the cache.
+//!
+//! Threads: shared by all; no lock is held across I/O. Not to be called from tasks of the network runtime.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nearfs_format::codec::{inflate_bounded, inflate_exact, stored_size_limit};
+use nearfs_format::dirent::Compression;
+use nearfs_format::object::ObjectId;
+
+use super::disk::{CachedObject, DiskCache};
+use super::flight::{Boarding, Flights};
+use super::sink::{StoredSink, StreamSink, damaged, wrong_size};
+use super::throttle::Throttle;
+use crate::error::{Error, ErrorKind, Result};
+use crate::transport::origin::roll;
+use crate::transport::{Interrupt, Origin, Request};
+
+/// Content up to this size passes through memory: inflating in one call is several times faster.
+const MAX_IN_MEMORY_BYTES: u64 = 1 << 20;
+/// Nobody waits longer for another thread's fetch.
+const WAIT_LIMIT: Duration = Duration::from_secs(900);
+
+/// An object that somebody needs, and what its catalog or manifest says about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// Which object.
+    pub id: ObjectId,
+    /// How it is stored.
+    pub compression: Compression,
+    /// Size of its content in bytes, where it is known.
+    pub size_bytes: Option<u64>,
+    /// Content may not be larger than this.
+    pub limit_bytes: u64,
+    /// Asks for it under `.cvmfsalt-` in the repository root instead of below `data/` (format.md 2.6).
+    pub alternative: bool,
+}
+
+impl Want {
+    /// Builds the want of a zlib object of known size: what it is most of the time.
+    pub fn sized(id: ObjectId, compression: Compression, size_bytes: u64) -> Self {
+        Self { id, compression, size_bytes: Some(size_bytes), limit_bytes: size_bytes, alternative: false }
+    }
+
+    /// Builds the want of a zlib object of which only a limit is known, such as a certificate.
+    pub fn bounded(id: ObjectId, limit_bytes: u64) -> Self {
+        Self { id, compression: Compression::Zlib, size_bytes: None, limit_bytes, alternative: false }
+    }
+
+    /// Returns how large the content can be.
+    pub(super) fn content_limit(&self) -> u64 {
+        self.size_bytes.unwrap_or(self.limit_bytes)
+    }
+
+    fn request(&self, interrupt: &Interrupt) -> Request {
+        let key = if self.alternative { self.id.alternative_key() } else { self.id.key() };
+        let (max_bytes, expected_length) = match self.compression {
+            Compression::Zlib => (stored_size_limit(self.content_limit()), None),
+            Compression::None => (self.content_limit(), self.size_bytes),
+        };
+        Request { expected_length, interrupt: interrupt.clone(), ..Request::new(key, max_bytes) }
+    }
+}
+
+/// What the cache did so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FillCounters {
+    /// Objects that were there.
+    pub hits: u64,
+    /// Objects that another thread was fetching already.
+    pub shared: u64,
+    /// Objects that were fetched.
+    pub fetches: u64,
+    /// Fetches that failed.
+    pub failures: u64,
+    /// Bytes of content that were fetched.
+    pub bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    hits: AtomicU64,
+    shared: AtomicU64,
+    fetches: AtomicU64,
+    failures: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Two wants with the same key are served by the same fetch.
+type Key = (ObjectId, Compression, Option<u64>);
+type Outcome = Result<CachedObject, Arc<Error>>;
+
+/// The objects of a repository, cached.
+#[derive(Debug)]
+pub struct ObjectCache {
+    disk: DiskCache,
+    origin: Arc<Origin>,
+    flights: Flights<Key, Outcome>,
+    throttle: Throttle,
+    counts: Counts,
+}
+
+impl ObjectCache {
+    /// Joins a directory and an origin.
+    pub fn new(disk: DiskCache, origin: Arc<Origin>) -> Self {
+        Self { disk, origin, flights: Flights::default(), throttle: Throttle::default(), counts: Counts::default() }
+    }
+
+    /// Returns the directory.
+    pub fn disk(&self) -> &DiskCache {
+        &self.disk
+    }
+
+    /// Returns where objects come from.
+    pub fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
+    /// Reads the counters.
+    pub fn counters(&self) -> FillCounters {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        FillCounters {
+            hits: read(&self.counts.hits),
+            shared: read(&self.counts.shared),
+            fetches: read(&self.counts.fetches),
+            failures: read(&self.counts.failures),
+            bytes: read(&self.counts.bytes),
+        }
+    }
+
+    /// Says whether the object can be had without the network.
+    pub fn is_cached(&self, id: &ObjectId) -> bool {
+        self.disk.contains(id)
+    }
+
+    /// Returns the object, fetching it if need be. Blocks.
+    pub fn open(&self, want: &Want) -> Result<CachedObject> {
+        self.open_interruptible(want, &Interrupt::new())
+    }
+
+    /// Returns the object's content, fetching it if need be. Blocks; for certificates, metainfo and the like.
+    pub fn read_small(&self, want: &Want) -> Result<Vec<u8>> {
+        self.open(want)?.read_all(want.content_limit())
+    }
+
+    /// Moves an object out of the cache whose content turned out to be wrong; the next open fetches it again.
+    pub fn discard(&self, id: &ObjectId) -> Result<()> {
+        self.disk.quarantine(id)
+    }
+
+    /// Like [`ObjectCache::open`]; ends with [`ErrorKind::Cancelled`] once `interrupt` is cancelled. Others that wait
+    /// for the same object are not affected: one of them fetches it.
+    pub fn open_interruptible(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
+        check_stated_size(want)?;
+        let key: Key = (want.id, want.compression, want.size_bytes);
+        let begun = Instant::now();
+        loop {
+            if let Some(object) = self.hit(want)? {
+                return Ok(object);
+            }
+            let left = WAIT_LIMIT.saturating_sub(begun.elapsed());
+            match self.flights.board(&key, left, || !interrupt.is_cancelled()) {
+                Boarding::Pilot(pilot) => {
+                    // It may have landed between the look at the disk and the look at the table.
+                    if let Some(object) = self.hit(want)? {
+                        pilot.land(Ok(object.clone()));
+                        return Ok(object);
+                    }
+                    let outcome = self.fetch(want, interrupt);
+                    if matches!(&outcome, Err(error) if error.kind() == ErrorKind::Cancelled) {
+                        return outcome;
+                    }
+                    let outcome = outcome.map_err(Arc::new);
+                    pilot.land(outcome.clone());
+                    return outcome.map_err(|error| self.failed(&error));
+                }
+                Boarding::Landed(outcome) => {
+                    self.counts.shared.fetch_add(1, Ordering::Relaxed);
+                    return outcome.map_err(|error| copied(&error));
+                }
+                Boarding::Abandoned if !interrupt.is_cancelled() => {}
+                Boarding::Abandoned | Boarding::StillFlying => return Err(gave_up(want, interrupt)),
+            }
+        }
+    }
+
+    fn hit(&self, want: &Want) -> Result<Option<CachedObject>> {
+        let object = self.disk.open(&want.id, want.size_bytes)?;
+        self.counts.hits.fetch_add(u64::from(object.is_some()), Ordering::Relaxed);
+        Ok(object)
+    }
+
+    fn failed(&self, error: &Error) -> Error {
+        self.counts.failures.fetch_add(1, Ordering::Relaxed);
+        // Who waits was freed before; only this thread pays.
+        std::thread::sleep(self.throttle.after_failure(Instant::now(), roll));
+        copied(error)
+    }
+
+    fn fetch(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
+        self.counts.fetches.fetch_add(1, Ordering::Relaxed);
+        let object = if want.content_limit() <= MAX_IN_MEMORY_BYTES {
+            self.fetch_at_once(want, interrupt)?
+        } else {
+            self.fetch_streaming(want, interrupt)?
+        };
+        self.counts.bytes.fetch_add(object.size_bytes(), Ordering::Relaxed);
+        Ok(object)
+    }
+
+    fn fetch_at_once(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
+        let mut sink = StoredSink::new(want.id);
+        self.origin.fetch(&want.request(interrupt), &mut sink)?;
+        // The hash was right, so what is wrong from here on is wrong at every host: no reason to fetch again.
+        let content = content(want, sink.into_bytes())?;
+        let mut pending = self.disk.begin(&want.id)?;
+        pending.write(&content)?;
+        pending.commit(want.size_bytes.is_none())
+    }
+
+    fn fetch_streaming(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
+        let mut sink = StreamSink::new(&self.disk, want);
+        self.origin.fetch(&want.request(interrupt), &mut sink)?;
+        sink.into_pending()?.commit(want.size_bytes.is_none())
+    }
+}
+
+/// Turns the stored bytes of a small object into its content.
+fn content(want: &Want, stored: Vec<u8>) -> Result<Vec<u8>> {
+    match (want.compression, want.size_bytes) {
+        (Compression::Zlib, Some(size)) => inflate_exact(&stored, size).map_err(|e| damaged(&want.id, e)),
+        (Compression::Zlib, None) => inflate_bounded(&stored, want.limit_bytes).map_err(|e| damaged(&want.id, e)),
+        (Compression::None, Some(size)) if size != stored.len() as u64 => {
+            Err(wrong_size(&want.id, stored.len() as u64, size))
+        }
+        (Compression::None, _) => Ok(stored),
+    }
+}
+
+/// Refuses a size that the caller's own limit forbids, before anything is asked for.
+fn check_stated_size(want: &Want) -> Result<()> {
+    match want.size_bytes {
+        Some(size) if size > want.limit_bytes => {
+            let subject = format!("{}: its stated size of {size} bytes is over {}", want.id, want.limit_bytes);
+            Err(Error::new(ErrorKind::Corrupt, "fetch", subject))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn gave_up(want: &Want, interrupt: &Interrupt) -> Error {
+    if interrupt.is_cancelled() {
+        return Error::new(ErrorKind::Cancelled, "fetch", format!("{}: the caller gave up", want.id));
+    }
+    let subject = format!("{}: another thread has not finished it within {} s", want.id, WAIT_LIMIT.as_secs());
+    Error::new(ErrorKind::Unreachable, "fetch", subject)
+}
+
+/// Says the same error again, for each of several who waited.
+fn copied(error: &Error) -> Error {
+    let again = Error::new(error.kind(), error.operation(), error.subject());
+    let text = error.to_string();
+    let head = again.to_string();
+    match text.strip_prefix(&head).and_then(|rest| rest.strip_prefix(": ")) {
+        Some(causes) => again.with_source(causes.to_owned()),
+        None => again,
+    }
+}

@@ -1,0 +1,89 @@
+//! Why an attempt failed: the class that retry and fail-over rules go by, beside the error for the caller.
+//!
+//! Source: client.md 3.4. Today every class speaks of the host; with proxies, the party joins the class.
+
+use crate::error::{Error, ErrorKind};
+
+/// The class of a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureClass {
+    /// The host's name has no address.
+    Resolve,
+    /// No connection, or the host asked to come back later.
+    Connection,
+    /// The host answered with an HTTP error, or says that the key does not exist.
+    Http,
+    /// No answer within the time-out, or fewer bytes than the low-speed limit.
+    TooSlow,
+    /// The answer ended early.
+    ShortTransfer,
+    /// The bytes are not what was asked for.
+    Corrupted,
+    /// The answer could not be kept here; no other host would help.
+    Local,
+    /// The caller gave up.
+    Cancelled,
+    /// The URL's scheme, or what the host wants, is unknown to this version.
+    Unsupported,
+}
+
+impl FailureClass {
+    /// Every class.
+    pub const ALL: [Self; 9] = [
+        Self::Resolve,
+        Self::Connection,
+        Self::Http,
+        Self::TooSlow,
+        Self::ShortTransfer,
+        Self::Corrupted,
+        Self::Local,
+        Self::Cancelled,
+        Self::Unsupported,
+    ];
+
+    /// Says whether the same host may do better a moment later (a transfer error of client.md 3.4).
+    pub const fn is_transfer_error(self) -> bool {
+        matches!(self, Self::Connection | Self::TooSlow | Self::ShortTransfer)
+    }
+
+    /// Says whether another host may do better.
+    pub const fn is_host_fault(self) -> bool {
+        !matches!(self, Self::Local | Self::Cancelled)
+    }
+
+    /// Says whether the failure may pass by itself.
+    pub const fn is_temporary(self) -> bool {
+        matches!(self, Self::Resolve | Self::Connection | Self::TooSlow | Self::ShortTransfer)
+    }
+}
+
+/// A failed attempt.
+#[derive(Debug)]
+pub struct Failure {
+    /// What rules go by.
+    pub class: FailureClass,
+    /// What the caller is told.
+    pub error: Error,
+}
+
+impl Failure {
+    /// Builds a failure.
+    pub fn new(class: FailureClass, error: Error) -> Self {
+        Self { class, error }
+    }
+
+    /// Builds a failure of reaching the host: kind [`ErrorKind::Unreachable`], naming `url` and the reason.
+    pub fn unreachable(class: FailureClass, url: &str, reason: impl std::fmt::Display) -> Self {
+        Self::new(class, Error::new(ErrorKind::Unreachable, "fetch", format!("{url}: {reason}")))
+    }
+
+    /// Wraps an error of the sink.
+    pub fn from_sink(error: Error) -> Self {
+        let class = match error.kind() {
+            ErrorKind::Corrupt => FailureClass::Corrupted,
+            ErrorKind::Cancelled => FailureClass::Cancelled,
+            _ => FailureClass::Local,
+        };
+        Self::new(class, error)
+    }
+}

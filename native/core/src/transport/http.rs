@@ -1,0 +1,274 @@
+//! One attempt over HTTP/1.1: the request, its time-outs, what the answer's status means.
+//!
+//! Source: client.md 3.4 (classes), 3.6 (headers). An answer's body is taken as it is: nothing is asked for or undone
+//! by `Content-Encoding`, because names hash the stored bytes. Connections are kept and shared by all requests of one
+//! [`HttpTransport`]; at most [`HttpOptions::parallel_requests`] are in flight, others wait for their turn within the
+//! request's deadline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CACHE_CONTROL, CONNECTION, HOST, PRAGMA, RANGE, USER_AGENT};
+use hyper::{Response, Uri};
+use tokio::sync::Semaphore;
+
+use super::counters::Counters;
+use super::failure::{Failure, FailureClass};
+use super::pace::{Pace, TooSlow};
+use super::pool::{Endpoint, Pool, Sender, connect};
+use super::{BoxFuture, Fetched, Request, Sink, Target, Transport, url, verdict};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Redirects that are followed at most, where they are followed.
+const MAX_REDIRECTS: usize = 4;
+/// The body of an error answer is read up to here in order to keep the connection.
+const MAX_DRAIN_BYTES: u64 = 64 << 10;
+
+/// Limits and habits of the HTTP client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpOptions {
+    /// Time-out of connecting, name look-up included, and the period of the low-speed limit (`CVMFS_TIMEOUT_DIRECT`).
+    pub timeout: Duration,
+    /// Fewer bytes per second over `timeout` are too slow (`CVMFS_LOW_SPEED_LIMIT`).
+    pub low_speed_limit: u64,
+    /// No attempt takes longer, however steadily bytes come.
+    pub deadline: Duration,
+    /// Follows redirects (`CVMFS_FOLLOW_REDIRECTS`).
+    pub follow_redirects: bool,
+    /// Requests in flight at most.
+    pub parallel_requests: usize,
+    /// Value of `User-Agent`.
+    pub user_agent: String,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(10),
+            low_speed_limit: 1024,
+            deadline: Duration::from_secs(3600),
+            follow_redirects: false,
+            parallel_requests: 64,
+            // Sites filter their logs and shape their proxies by the reference client's name.
+            user_agent: format!("cvmfs Fuse 2.12.0 nearfs/{}", env!("CARGO_PKG_VERSION")),
+        }
+    }
+}
+
+/// Moves bytes over plain HTTP.
+#[derive(Debug)]
+pub struct HttpTransport {
+    options: HttpOptions,
+    pool: Pool,
+    turns: Semaphore,
+    counters: Arc<Counters>,
+}
+
+/// An answer whose head has come.
+struct Answer {
+    endpoint: Endpoint,
+    sender: Sender,
+    response: Response<Incoming>,
+}
+
+impl HttpTransport {
+    /// Builds a client without any connection.
+    pub fn new(options: HttpOptions, counters: Arc<Counters>) -> Self {
+        let turns = Semaphore::new(options.parallel_requests.clamp(1, Semaphore::MAX_PERMITS));
+        Self { options, pool: Pool::default(), turns, counters }
+    }
+
+    async fn attempt(
+        &self,
+        target: &Target,
+        request: &Request,
+        sink: &mut (dyn Sink + Send),
+    ) -> Result<Fetched, Failure> {
+        let url = format!("{}/{}", target.base_url, url::escape(&request.key));
+        let deadline = self.options.deadline;
+        tokio::select! {
+            biased;
+            () = request.interrupt.cancelled() => Err(verdict::cancelled(&url)),
+            outcome = tokio::time::timeout(deadline, self.exchange(&url, target, request, sink)) => {
+                outcome.unwrap_or_else(|_| {
+                    let reason = format!("not complete within {} s", deadline.as_secs_f32());
+                    Err(Failure::unreachable(FailureClass::TooSlow, &url, reason))
+                })
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        url: &str,
+        target: &Target,
+        request: &Request,
+        sink: &mut (dyn Sink + Send),
+    ) -> Result<Fetched, Failure> {
+        // The semaphore is never closed; were it, an unlimited request would be the better failure.
+        let _turn = self.turns.acquire().await.ok();
+        let mut uri: Uri = url.parse().map_err(|e| {
+            Failure::new(FailureClass::Http, Error::new(ErrorKind::InvalidInput, "fetch", url).with_source(e))
+        })?;
+        for _ in 0..=MAX_REDIRECTS {
+            let mut pace = Pace::new(self.options.low_speed_limit, self.options.timeout);
+            let answer = self.answer(&uri, request, &mut pace).await?;
+            let status = answer.response.status();
+            if status.is_success() {
+                let length = self.stream(&uri, answer, request, sink, &mut pace).await?;
+                return Ok(Fetched { length, base_url: target.base_url.clone() });
+            }
+            let next = verdict::redirect(&uri, &answer.response);
+            self.drain(answer, &mut pace).await;
+            uri = match next {
+                Some(next) if self.options.follow_redirects => next?,
+                Some(_) => {
+                    let reason =
+                        format!("HTTP status {status}; redirects are followed with CVMFS_FOLLOW_REDIRECTS=yes");
+                    return Err(Failure::unreachable(FailureClass::Http, url, reason));
+                }
+                None => return Err(verdict::refused(&uri, status)),
+            };
+        }
+        let reason = format!("more than {MAX_REDIRECTS} redirects");
+        Err(Failure::unreachable(FailureClass::Connection, url, reason))
+    }
+
+    /// Sends the request on a kept connection, or else, also if that one turns out to be closed, on a fresh one.
+    async fn answer(&self, uri: &Uri, request: &Request, pace: &mut Pace) -> Result<Answer, Failure> {
+        let endpoint = verdict::endpoint(uri)?;
+        let head = self.head(uri, request).map_err(|e| {
+            let error = Error::new(ErrorKind::InvalidInput, "fetch", format!("{uri}: a header is malformed"));
+            Failure::new(FailureClass::Local, error.with_source(e))
+        })?;
+        if let Some(mut sender) = self.pool.take(&endpoint) {
+            match pace.wait(sender.send_request(head.clone())).await {
+                Ok(Ok(response)) => return Ok(Answer { endpoint, sender, response }),
+                Ok(Err(error)) if verdict::may_repeat(&error) => {}
+                Ok(Err(error)) => return Err(verdict::broken(uri, &error)),
+                Err(slow) => {
+                    // Its neighbours have been silent for as long.
+                    self.pool.forget(&endpoint);
+                    return Err(self.too_slow(uri, &slow));
+                }
+            }
+        }
+        let mut sender = connect(&endpoint, self.options.timeout, &uri.to_string()).await?;
+        self.counters.count_connection();
+        *pace = Pace::new(self.options.low_speed_limit, self.options.timeout);
+        let sent = pace.wait(sender.send_request(head)).await.map_err(|slow| self.too_slow(uri, &slow))?;
+        let response = sent.map_err(|error| verdict::broken(uri, &error))?;
+        Ok(Answer { endpoint, sender, response })
+    }
+
+    fn head(&self, uri: &Uri, request: &Request) -> hyper::http::Result<hyper::Request<Empty<Bytes>>> {
+        let path = uri.path_and_query().map_or("/", |p| p.as_str());
+        let mut head = hyper::Request::get(path)
+            .header(HOST, uri.authority().map_or("", |a| a.as_str()))
+            .header(CONNECTION, "Keep-Alive")
+            .header(USER_AGENT, &self.options.user_agent);
+        if request.no_cache {
+            head = head.header(PRAGMA, "no-cache").header(CACHE_CONTROL, "no-cache");
+        }
+        if let Some(range) = request.range {
+            let last = range.offset.saturating_add(range.length.saturating_sub(1));
+            head = head.header(RANGE, format!("bytes={}-{last}", range.offset));
+        }
+        head.body(Empty::new())
+    }
+
+    /// Passes the body to the sink and keeps the connection. Returns the body's length.
+    async fn stream(
+        &self,
+        uri: &Uri,
+        answer: Answer,
+        request: &Request,
+        sink: &mut (dyn Sink + Send),
+        pace: &mut Pace,
+    ) -> Result<u64, Failure> {
+        let Answer { endpoint, sender, response } = answer;
+        verdict::check_range(uri, &response, request)?;
+        let mut body = response.into_body();
+        let announced = body.size_hint().exact();
+        verdict::check_length(uri, announced, request)?;
+        sink.begin(announced).map_err(Failure::from_sink)?;
+        let mut length = 0;
+        while let Some(frame) = pace.wait(body.frame()).await.map_err(|slow| self.too_slow(uri, &slow))? {
+            let frame = frame.map_err(|error| {
+                let reason = format!("the answer broke off after {length} bytes: {error}");
+                Failure::unreachable(FailureClass::ShortTransfer, &uri.to_string(), reason)
+            })?;
+            let Ok(bytes) = frame.into_data() else { continue };
+            length += bytes.len() as u64;
+            if length > request.max_bytes {
+                return Err(verdict::too_long(uri, request));
+            }
+            self.counters.count_bytes(bytes.len() as u64);
+            let begun = Instant::now();
+            sink.write(&bytes).map_err(Failure::from_sink)?;
+            pace.count(bytes.len() as u64, begun.elapsed()).map_err(|slow| self.too_slow(uri, &slow))?;
+        }
+        verdict::check_length(uri, Some(length), request)?;
+        self.keep(&endpoint, sender).await;
+        Ok(length)
+    }
+
+    /// Reads the rest of a refusal, so that the connection can be kept.
+    async fn drain(&self, answer: Answer, pace: &mut Pace) {
+        let Answer { endpoint, sender, response } = answer;
+        let mut body = response.into_body();
+        let mut length = 0;
+        while length <= MAX_DRAIN_BYTES {
+            match pace.wait(body.frame()).await {
+                Ok(Some(Ok(frame))) => length += frame.data_ref().map_or(0, |bytes| bytes.len() as u64),
+                Ok(None) => return self.keep(&endpoint, sender).await,
+                _ => return,
+            }
+        }
+    }
+
+    async fn keep(&self, endpoint: &Endpoint, mut sender: Sender) {
+        // The connection's own task needs a moment to see the end of the body; without waiting for it, the next
+        // request would open a second connection for nothing. It is an error if the host wants to close.
+        if let Ok(Ok(())) = tokio::time::timeout(Duration::from_millis(100), sender.ready()).await {
+            self.pool.put(endpoint, sender);
+        }
+    }
+
+    fn too_slow(&self, uri: &Uri, slow: &TooSlow) -> Failure {
+        let period = self.options.timeout.as_secs_f32();
+        let reason = if slow.silent {
+            format!("no answer within {period} s (CVMFS_TIMEOUT_DIRECT)")
+        } else {
+            let limit = self.options.low_speed_limit;
+            format!("fewer than {limit} bytes/s over {period} s (CVMFS_LOW_SPEED_LIMIT, CVMFS_TIMEOUT_DIRECT)")
+        };
+        Failure::unreachable(FailureClass::TooSlow, &uri.to_string(), reason)
+    }
+}
+
+impl Transport for HttpTransport {
+    fn fetch<'a>(
+        &'a self,
+        target: &'a Target,
+        request: &'a Request,
+        sink: &'a mut (dyn Sink + Send),
+    ) -> BoxFuture<'a, Result<Fetched, Failure>> {
+        Box::pin(async move {
+            let begun = Instant::now();
+            let outcome = match url::check_key(&request.key) {
+                Ok(()) => self.attempt(target, request, sink).await,
+                Err(error) => Err(Failure::new(FailureClass::Local, error)),
+            };
+            self.counters.count_request(begun.elapsed(), outcome.is_err());
+            outcome
+        })
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}

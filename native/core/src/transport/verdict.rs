@@ -1,0 +1,122 @@
+//! What an HTTP answer means: status, redirect, range and length, each as a failure with its class.
+//!
+//! Pure. Source: client.md 3.4.
+
+use std::fmt::Display;
+
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_RANGE, LOCATION};
+use hyper::{Response, StatusCode, Uri};
+
+use super::failure::{Failure, FailureClass};
+use super::pool::Endpoint;
+use super::{Request, url};
+use crate::error::{Error, ErrorKind};
+
+/// Returns where a URL's connection leads.
+pub(super) fn endpoint(uri: &Uri) -> Result<Endpoint, Failure> {
+    if uri.scheme_str() == Some("https") {
+        return Err(Failure::new(FailureClass::Unsupported, url::https_unsupported(&uri.to_string())));
+    }
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    Ok(Endpoint { host: host.to_owned(), port: uri.port_u16().unwrap_or(80) })
+}
+
+/// Returns where a redirect leads; nothing if the answer is none.
+pub(super) fn redirect(from: &Uri, response: &Response<Incoming>) -> Option<Result<Uri, Failure>> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let absolute = if location.contains("://") {
+        location.to_owned()
+    } else {
+        let authority = from.authority().map_or("", |a| a.as_str());
+        let parent = from.path().rsplit_once('/').map_or("", |(parent, _)| parent);
+        let separator = if location.starts_with('/') { "" } else { "/" };
+        let parent = if separator.is_empty() { "" } else { parent };
+        format!("http://{authority}{parent}{separator}{location}")
+    };
+    Some(absolute.parse().map_err(|e| {
+        let reason = format!("redirects to `{}`, which is no URL: {e}", location.escape_debug());
+        Failure::unreachable(FailureClass::Http, &from.to_string(), reason)
+    }))
+}
+
+/// Says what a status other than success means.
+pub(super) fn refused(uri: &Uri, status: StatusCode) -> Failure {
+    let subject = format!("{uri}: HTTP status {status}");
+    let (class, kind) = match status.as_u16() {
+        404 | 410 => (FailureClass::Http, ErrorKind::NotFound),
+        401 | 403 => (FailureClass::Http, ErrorKind::PermissionDenied),
+        429 => (FailureClass::Connection, ErrorKind::Unreachable),
+        _ => (FailureClass::Http, ErrorKind::Unreachable),
+    };
+    Failure::new(class, Error::new(kind, "fetch", subject))
+}
+
+/// Checks that the answer holds the part that was asked for.
+pub(super) fn check_range(uri: &Uri, response: &Response<Incoming>, request: &Request) -> Result<(), Failure> {
+    let wrong = |reason: &str| {
+        let error = Error::new(ErrorKind::Unsupported, "fetch", format!("{uri}: {reason}"));
+        Err(Failure::new(FailureClass::Http, error))
+    };
+    match (request.range, response.status()) {
+        (None, StatusCode::PARTIAL_CONTENT) => wrong("the host sent a part although the whole was asked for"),
+        (Some(range), StatusCode::PARTIAL_CONTENT) => {
+            let sent = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            if sent.starts_with(&format!("bytes {}-", range.offset)) {
+                return Ok(());
+            }
+            wrong("the host sent another part than the one that was asked for")
+        }
+        (Some(_), _) => wrong("the host does not send parts of files (byte ranges)"),
+        (None, _) => Ok(()),
+    }
+}
+
+/// Checks a length that is announced or was counted.
+pub(super) fn check_length(uri: &Uri, length: Option<u64>, request: &Request) -> Result<(), Failure> {
+    let Some(length) = length else { return Ok(()) };
+    if length > request.max_bytes {
+        return Err(too_long(uri, request));
+    }
+    match request.expected_length {
+        Some(expected) if expected != length => {
+            Err(corrupted(uri, format!("the answer has {length} bytes instead of {expected}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Builds the failure of an answer longer than it may be.
+pub(super) fn too_long(uri: &Uri, request: &Request) -> Failure {
+    corrupted(uri, format!("the answer is longer than {} bytes, which is all that it may hold", request.max_bytes))
+}
+
+fn corrupted(uri: &Uri, reason: impl Display) -> Failure {
+    Failure::new(FailureClass::Corrupted, Error::new(ErrorKind::Corrupt, "fetch", format!("{uri}: {reason}")))
+}
+
+/// Builds the failure of an exchange that ended before an answer came.
+pub(super) fn broken(uri: &Uri, error: &hyper::Error) -> Failure {
+    let reason = if error.is_parse() {
+        format!("the answer is no HTTP: {error}")
+    } else {
+        format!("the connection broke before an answer came: {error}")
+    };
+    Failure::unreachable(FailureClass::ShortTransfer, &uri.to_string(), reason)
+}
+
+/// Says whether a request that failed so on a kept connection may simply not have been seen by the host.
+pub(super) fn may_repeat(error: &hyper::Error) -> bool {
+    !error.is_parse() && !error.is_user()
+}
+
+/// Builds the failure of a request that its caller gave up.
+pub(super) fn cancelled(url: &str) -> Failure {
+    Failure::new(
+        FailureClass::Cancelled,
+        Error::new(ErrorKind::Cancelled, "fetch", format!("{url}: the caller gave up")),
+    )
+}
