@@ -8,7 +8,9 @@
 pub mod cache;
 pub mod catalog;
 pub mod client;
+mod database;
 pub mod error;
+pub mod progress;
 pub mod publish;
 pub mod repo;
 pub mod store;

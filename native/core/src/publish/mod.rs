@@ -1,1 +1,94 @@
 //! From a tree on disk to a new revision in a store.
+//!
+//! Owns what changes, the pipeline that turns files into objects, and the commit that turns both into catalogs. Does
+//! not own the manifest: nothing that readers see changes until the caller signs and uploads one. The caller holds the
+//! repository's publish lock throughout. A crash leaves objects that nobody refers to, and temporary files that the
+//! next publish removes.
+
+mod commit;
+mod create;
+mod directory;
+mod finish;
+mod overlay;
+mod pipeline;
+pub mod plan;
+mod scan;
+mod tree;
+pub mod types;
+
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::store::Store;
+use tree::CatalogTree;
+
+pub use create::create_repository;
+pub use plan::{Action, Change, Found, Label, Listed, Plan};
+pub use types::{BaseRevision, ChangeCounts, Committed, NewRepository, PublishSettings, Source, Warning};
+
+/// Compares `source` with the base revision; changes nothing. What a dry run shows.
+///
+/// # Errors
+///
+/// `InvalidInput` for what must not be published, `Unsupported` for what this version cannot publish, `NotFound` and
+/// `Corrupt` for base catalogs that are missing or damaged.
+pub fn plan(store: &dyn Store, base: &BaseRevision, source: &Source, settings: &PublishSettings) -> Result<Plan> {
+    let mut tree = CatalogTree::open(store, base.root_hash)?;
+    scan::scan(&mut tree, source, settings)
+}
+
+/// Publishes what a plan says. The source has to be as it was when the plan was made.
+///
+/// # Errors
+///
+/// As for [`plan`]; `Busy` for a file that changes meanwhile, `Cancelled` on request. Nothing visible has changed then.
+pub fn execute(
+    store: &dyn Store,
+    base: &BaseRevision,
+    plan: Plan,
+    settings: &PublishSettings,
+    progress: &Progress,
+) -> Result<Committed> {
+    store.clear_leftovers()?;
+    let tree = CatalogTree::open(store, base.root_hash)?;
+    commit_plan(tree, store, plan, settings, progress)
+}
+
+/// Publishes the changes of `source`: [`plan`] and [`execute`] in one. A source without changes makes a new revision
+/// all the same.
+pub fn publish(
+    store: &dyn Store,
+    base: &BaseRevision,
+    source: &Source,
+    settings: &PublishSettings,
+    progress: &Progress,
+) -> Result<Committed> {
+    store.clear_leftovers()?;
+    let mut tree = CatalogTree::open(store, base.root_hash)?;
+    commit::next_revision(&tree, settings)?;
+    let plan = scan::scan(&mut tree, source, settings)?;
+    commit_plan(tree, store, plan, settings, progress)
+}
+
+fn commit_plan(
+    tree: CatalogTree<'_>,
+    store: &dyn Store,
+    plan: Plan,
+    settings: &PublishSettings,
+    progress: &Progress,
+) -> Result<Committed> {
+    let tally = pipeline::Tally::default();
+    let contents = pipeline::store_contents(store, &plan, settings, progress, &tally)?;
+    let revision = commit::commit(tree, store, &plan, contents, settings, progress, &tally)?;
+    store.sync()?;
+    Ok(Committed {
+        root_hash: revision.tree.root.hash,
+        root_size_bytes: revision.tree.root.size_bytes,
+        revision: revision.revision,
+        ttl_s: settings.ttl_s,
+        objects_new: tally.objects(),
+        bytes_new: tally.bytes(),
+        catalogs_new: revision.tree.catalogs,
+        changes: revision.changes,
+        warnings: plan.warnings,
+    })
+}

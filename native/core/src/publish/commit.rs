@@ -1,0 +1,208 @@
+//! From a plan and stored contents to a new revision.
+//!
+//! Owns how each change becomes rows, and when nested catalogs begin and end. Nothing that readers see changes here.
+//! Source: format.md 4.5, 4.6, 10.1, 10.3, 10.6, 10.8.
+
+use std::collections::{BTreeSet, HashSet};
+
+use nearfs_format::dirent::{Entry, EntryFlags, FileType, Hardlinks};
+use nearfs_format::path::RepoPath;
+
+use super::finish::{CommitValues, FinishedTree, finish};
+use super::pipeline::{Content, Tally};
+use super::plan::{Action, CATALOG_MARKER, Found, Plan, marked_directory};
+use super::tree::CatalogTree;
+use super::types::{ChangeCounts, PublishSettings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use crate::store::Store;
+
+/// A revision in the store.
+#[derive(Debug)]
+pub(super) struct Revision {
+    pub(super) tree: FinishedTree,
+    pub(super) revision: u64,
+    pub(super) changes: ChangeCounts,
+}
+
+/// Applies a plan to the base revision and stores the catalogs.
+pub(super) fn commit(
+    mut tree: CatalogTree<'_>,
+    store: &dyn Store,
+    plan: &Plan,
+    contents: Vec<Option<Content>>,
+    settings: &PublishSettings,
+    progress: &Progress,
+    tally: &Tally,
+) -> Result<Revision> {
+    let revision = next_revision(&tree, settings)?;
+    let mut commit = Commit {
+        tree: &mut tree,
+        settings,
+        markers_added: plan.markers_added(),
+        markers_removed: plan.markers_removed(),
+        recount: BTreeSet::new(),
+        changes: ChangeCounts::default(),
+    };
+    for (change, content) in plan.changes.iter().zip(contents) {
+        progress.check("commit")?;
+        commit.apply(&change.path, &change.action, content)?;
+    }
+    let changes = commit.finish_directories()?;
+    let values = CommitValues {
+        hash_algorithm: settings.hash_algorithm,
+        now: settings.now,
+        revision,
+        ttl_s: settings.ttl_s,
+        is_volatile: settings.volatile,
+        workers: settings.worker_count(),
+    };
+    Ok(Revision { tree: finish(tree, store, &values, tally)?, revision, changes })
+}
+
+/// Returns the revision after the base, or the one that was asked for.
+pub(super) fn next_revision(tree: &CatalogTree<'_>, settings: &PublishSettings) -> Result<u64> {
+    let current = tree.node(CatalogTree::ROOT)?.writer.revision()?;
+    match settings.manual_revision {
+        Some(manual) if manual <= current => {
+            let subject = format!("revision {manual}: the current revision {current} is not behind it");
+            Err(Error::new(ErrorKind::InvalidInput, "publish", subject))
+        }
+        Some(manual) => Ok(manual),
+        None => current.checked_add(1).ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, "publish", format!("after revision {current}: there is no larger number"))
+        }),
+    }
+}
+
+struct Commit<'t, 's> {
+    tree: &'t mut CatalogTree<'s>,
+    settings: &'t PublishSettings,
+    markers_added: HashSet<RepoPath>,
+    markers_removed: HashSet<RepoPath>,
+    /// Directories whose number of sub-directories may have changed.
+    recount: BTreeSet<RepoPath>,
+    changes: ChangeCounts,
+}
+
+impl Commit<'_, '_> {
+    fn apply(&mut self, path: &RepoPath, action: &Action, content: Option<Content>) -> Result<()> {
+        match action {
+            Action::Add(found) => self.add(path, found, content),
+            Action::Replace(found) => {
+                self.tree.remove(path)?;
+                self.insert(path, found, content)?;
+                self.changes.files_changed += 1;
+                Ok(())
+            }
+            Action::Touch(found) => self.touch(path, found),
+            Action::Remove => self.remove(path),
+        }
+    }
+
+    fn insert(&mut self, path: &RepoPath, found: &Found, content: Option<Content>) -> Result<()> {
+        let is_regular = found.file_type == FileType::Regular;
+        if is_regular {
+            self.changes.bytes_added += found.size;
+        }
+        let Content { hash, chunks } = match content {
+            None if is_regular => {
+                return Err(Error::new(ErrorKind::Internal, "commit", format!("{path}: its content was not stored")));
+            }
+            content => content.unwrap_or_default(),
+        };
+        let mut entry = entry_of(found, self.settings);
+        entry.hash = hash;
+        entry.flags = entry.flags.with(EntryFlags::CHUNKED, !chunks.is_empty());
+        self.tree.add(path, &entry, &chunks)
+    }
+
+    fn add(&mut self, path: &RepoPath, found: &Found, content: Option<Content>) -> Result<()> {
+        self.insert(path, found, content)?;
+        if found.file_type == FileType::Directory {
+            self.changes.directories_added += 1;
+            self.recount.extend(path.parent());
+            // Before anything is in it: nothing has to move.
+            if self.markers_added.contains(path) {
+                self.tree.split(path)?;
+            }
+            return Ok(());
+        }
+        self.changes.files_added += 1;
+        match marked_directory(path) {
+            Some(directory) if !self.tree.is_mountpoint(&directory)? => self.tree.split(&directory),
+            _ => Ok(()),
+        }
+    }
+
+    fn touch(&mut self, path: &RepoPath, found: &Found) -> Result<()> {
+        self.changes.directories_changed += 1;
+        // The root's row keeps what it has (10.3).
+        if path.is_root() {
+            return Ok(());
+        }
+        let entry = entry_of(found, self.settings);
+        self.tree.touch(path, &entry)?;
+        if self.markers_added.contains(path) || self.markers_removed.contains(path) {
+            return Ok(());
+        }
+        // A marker and its catalog that fell apart in an earlier revision find together again.
+        let marker = path.join(CATALOG_MARKER).map_err(|e| Error::format("commit", path.to_string(), e))?;
+        match (self.tree.find(&marker)?.is_some(), self.tree.is_mountpoint(path)?) {
+            (true, false) => self.tree.split(path),
+            (false, true) => self.tree.merge(path),
+            _ => Ok(()),
+        }
+    }
+
+    fn remove(&mut self, path: &RepoPath) -> Result<()> {
+        let removed = self.tree.remove(path)?;
+        self.changes.files_removed += removed.files;
+        self.changes.directories_removed += removed.directories;
+        if removed.directories > 0 {
+            self.recount.extend(path.parent());
+        }
+        match marked_directory(path) {
+            Some(directory) if self.tree.is_mountpoint(&directory)? => self.tree.merge(&directory),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish_directories(self) -> Result<ChangeCounts> {
+        for directory in &self.recount {
+            self.tree.recount_links(directory)?;
+        }
+        Ok(self.changes)
+    }
+}
+
+/// Returns the row of what was found, without content.
+fn entry_of(found: &Found, settings: &PublishSettings) -> Entry {
+    let flags = match found.file_type {
+        FileType::Directory => EntryFlags(EntryFlags::DIRECTORY),
+        FileType::Symlink => EntryFlags(EntryFlags::FILE | EntryFlags::SYMLINK),
+        FileType::Regular => EntryFlags(EntryFlags::FILE)
+            .with_compression(settings.compression)
+            .with_hash_algorithm(settings.hash_algorithm)
+            .with(EntryFlags::EXTERNAL, settings.is_external)
+            .with(EntryFlags::DIRECT_IO, settings.direct_io),
+        _ => EntryFlags(EntryFlags::FILE | EntryFlags::SPECIAL),
+    };
+    let hardlinks = match found.file_type {
+        FileType::Directory => Hardlinks { group: 0, linkcount: 2 },
+        _ => Hardlinks::SINGLE,
+    };
+    Entry {
+        mode: found.mode,
+        size: found.size,
+        mtime: found.mtime,
+        mtime_ns: settings.mtime_ns.then_some(found.mtime_ns),
+        uid: found.uid,
+        gid: found.gid,
+        hardlinks,
+        flags,
+        hash: None,
+        symlink: found.symlink.clone(),
+        xattrs: found.xattrs.clone(),
+    }
+}

@@ -1,0 +1,174 @@
+//! What a publish will change, as a value: made by the scan, printed by a dry run, executed by the commit.
+//!
+//! Owns no I/O. Changes are sorted by path, so a directory comes before what is in it, and a removal before the
+//! addition that takes its place.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::PathBuf;
+
+use nearfs_format::dirent::FileType;
+use nearfs_format::path::RepoPath;
+use nearfs_format::xattr::XattrList;
+
+use super::types::Warning;
+
+/// The file that makes its directory a nested catalog.
+pub const CATALOG_MARKER: &[u8] = b".cvmfscatalog";
+
+/// An entry as it was found on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its type.
+    pub file_type: FileType,
+    /// `st_mode`.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Size in bytes; the device number of a device.
+    pub size: u64,
+    /// Modification time, Unix seconds.
+    pub mtime: i64,
+    /// Nanoseconds of the modification time.
+    pub mtime_ns: u32,
+    /// Target of a symlink.
+    pub symlink: Vec<u8>,
+    /// Extended attributes to store.
+    pub xattrs: XattrList,
+}
+
+/// What happens at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// An entry appears.
+    Add(Found),
+    /// A non-directory takes the place of another.
+    Replace(Found),
+    /// A directory of the base revision gets new attributes.
+    Touch(Found),
+    /// An entry vanishes with everything below it.
+    Remove,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Where.
+    pub path: RepoPath,
+    /// What.
+    pub action: Action,
+}
+
+/// The changes of one publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The directory that the paths of files are relative to.
+    pub source: PathBuf,
+    /// Changes, sorted by path.
+    pub changes: Vec<Change>,
+    /// What was left out, in the order of paths.
+    pub warnings: Vec<Warning>,
+}
+
+/// How a verbose listing calls a change (server.md 3.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Label {
+    /// `[add]`
+    Add,
+    /// `[rem]`
+    Remove,
+    /// `[mod]`
+    Modify,
+    /// `[x-catalog-add]`
+    CatalogAdd,
+    /// `[x-catalog-rem]`
+    CatalogRemove,
+}
+
+impl Label {
+    /// Returns the word between the brackets.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Remove => "rem",
+            Self::Modify => "mod",
+            Self::CatalogAdd => "x-catalog-add",
+            Self::CatalogRemove => "x-catalog-rem",
+        }
+    }
+}
+
+/// One line of a verbose listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// What happens.
+    pub label: Label,
+    /// The path.
+    pub path: RepoPath,
+}
+
+impl fmt::Display for Listed {
+    /// `[add] /dir/file`; catalog boundaries without the leading slash, as the reference prints them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.to_string();
+        let path = match self.label {
+            Label::CatalogAdd | Label::CatalogRemove => path.trim_start_matches('/'),
+            _ => path.as_str(),
+        };
+        write!(f, "[{}] {path}", self.label.as_str())
+    }
+}
+
+/// Returns the directory that `path` marks as a nested catalog.
+pub(super) fn marked_directory(path: &RepoPath) -> Option<RepoPath> {
+    if path.name() == CATALOG_MARKER { path.parent() } else { None }
+}
+
+impl Plan {
+    /// Says whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Returns the lines of a verbose listing.
+    pub fn listing(&self) -> impl Iterator<Item = Listed> {
+        self.changes.iter().flat_map(|change| {
+            let (label, boundary) = match change.action {
+                Action::Add(_) => (Label::Add, Some(Label::CatalogAdd)),
+                Action::Remove => (Label::Remove, Some(Label::CatalogRemove)),
+                Action::Replace(_) | Action::Touch(_) => (Label::Modify, None),
+            };
+            let boundary = boundary
+                .zip(marked_directory(&change.path))
+                .map(|(label, directory)| Listed { label, path: directory });
+            std::iter::once(Listed { label, path: change.path.clone() }).chain(boundary)
+        })
+    }
+
+    /// Returns the directories whose marker appears.
+    pub(super) fn markers_added(&self) -> HashSet<RepoPath> {
+        self.marked(|action| matches!(action, Action::Add(_)))
+    }
+
+    /// Returns the directories whose marker vanishes.
+    pub(super) fn markers_removed(&self) -> HashSet<RepoPath> {
+        self.marked(|action| matches!(action, Action::Remove))
+    }
+
+    fn marked(&self, wanted: impl Fn(&Action) -> bool) -> HashSet<RepoPath> {
+        let changes = self.changes.iter().filter(|change| wanted(&change.action));
+        changes.filter_map(|change| marked_directory(&change.path)).collect()
+    }
+
+    /// Returns the regular files whose content has to be stored: index of the change, path and what was found.
+    pub(super) fn contents(&self) -> impl Iterator<Item = (usize, &RepoPath, &Found)> {
+        self.changes.iter().enumerate().filter_map(|(index, change)| match &change.action {
+            Action::Add(found) | Action::Replace(found) if found.file_type == FileType::Regular => {
+                Some((index, &change.path, found))
+            }
+            _ => None,
+        })
+    }
+}

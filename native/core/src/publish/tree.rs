@@ -1,0 +1,365 @@
+//! The catalogs of a base revision while they are changed together.
+//!
+//! Owns which catalog answers for a path, and everything that two catalogs have to agree on: the pair of rows at a
+//! mountpoint, nested rows, subtree counters. Opens a catalog when a change first needs it and never more than that.
+//! Belongs to one thread; `finish` finishes independent catalogs in parallel. Source: format.md 4.9, 4.12, 10.1, 10.6.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use nearfs_format::chunk::Chunk;
+use nearfs_format::codec;
+use nearfs_format::counters::Counters;
+use nearfs_format::dirent::{Entry, EntryFlags, FileType, Hardlinks};
+use nearfs_format::hash::ContentHash;
+use nearfs_format::object::{ObjectId, ObjectKind};
+use nearfs_format::path::RepoPath;
+
+use crate::catalog::{CatalogWriter, NestedRow, Removed, Row};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::Store;
+use crate::store::verify::read_verified;
+
+/// Largest uncompressed catalog that is accepted: a hundred times the reference's limit of entries.
+const CATALOG_LIMIT_BYTES: u64 = 4 << 30;
+
+/// Index of an open catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct NodeId(pub(super) usize);
+
+/// One open catalog.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) writer: CatalogWriter,
+    pub(super) mountpoint: RepoPath,
+    pub(super) parent: Option<NodeId>,
+    /// The nested catalogs that are registered here, by mountpoint.
+    nested: HashMap<Vec<u8>, NestedRow>,
+    /// Hash in the base revision, `None` for a new catalog.
+    pub(super) base: Option<ContentHash>,
+    /// What the parent's subtree counters include for this catalog so far.
+    pub(super) accounted: Counters,
+    /// Subtree counters as they will be written.
+    pub(super) subtree: Counters,
+    pub(super) is_dirty: bool,
+}
+
+/// The tree of catalogs.
+#[derive(Debug)]
+pub(super) struct CatalogTree<'s> {
+    store: &'s dyn Store,
+    scratch: PathBuf,
+    /// `None` for catalogs that were removed or merged.
+    pub(super) nodes: Vec<Option<Node>>,
+    open: HashMap<Vec<u8>, NodeId>,
+    /// The directory located last: changes come directory by directory.
+    last: Option<(RepoPath, NodeId)>,
+}
+
+impl<'s> CatalogTree<'s> {
+    /// Opens the root catalog.
+    pub(super) fn open(store: &'s dyn Store, root_hash: ContentHash) -> Result<Self> {
+        let mut tree =
+            Self { store, scratch: store.scratch_dir(), nodes: Vec::new(), open: HashMap::new(), last: None };
+        tree.load(&NestedRow { path: RepoPath::root(), hash: Some(root_hash), size_bytes: 0 }, None)?;
+        Ok(tree)
+    }
+
+    /// Returns the root catalog's id.
+    pub(super) const ROOT: NodeId = NodeId(0);
+
+    fn load(&mut self, row: &NestedRow, parent: Option<NodeId>) -> Result<NodeId> {
+        let hash = row.hash.ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, "open", format!("catalog {}: its parent knows no hash", row.path))
+        })?;
+        let id = ObjectId::new(hash, ObjectKind::Catalog);
+        let stored = read_verified(self.store, &id, codec::stored_size_limit(CATALOG_LIMIT_BYTES))?;
+        let bytes = match row.size_bytes {
+            0 => codec::inflate_bounded(&stored, CATALOG_LIMIT_BYTES),
+            size_bytes if size_bytes <= CATALOG_LIMIT_BYTES => codec::inflate_exact(&stored, size_bytes),
+            _ => codec::inflate_bounded(&stored, CATALOG_LIMIT_BYTES),
+        }
+        .map_err(|e| Error::format("inflate", id.to_string(), e))?;
+        let writer = CatalogWriter::open(&self.scratch, &row.path, &bytes)?;
+        let stored_counters = writer.stored_counters();
+        let nested = writer.nested()?.into_iter().map(|row| (row.path.as_bytes().to_vec(), row)).collect();
+        Ok(self.push(Node {
+            writer,
+            mountpoint: row.path.clone(),
+            parent,
+            nested,
+            base: Some(hash),
+            accounted: stored_counters.total(),
+            subtree: stored_counters.subtree,
+            is_dirty: false,
+        }))
+    }
+
+    fn push(&mut self, node: Node) -> NodeId {
+        let id = NodeId(self.nodes.len());
+        self.open.insert(node.mountpoint.as_bytes().to_vec(), id);
+        self.nodes.push(Some(node));
+        id
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> Result<&Node> {
+        self.nodes.get(id.0).and_then(Option::as_ref).ok_or_else(|| removed_node(id))
+    }
+
+    pub(super) fn node_mut(&mut self, id: NodeId) -> Result<&mut Node> {
+        self.nodes.get_mut(id.0).and_then(Option::as_mut).ok_or_else(|| removed_node(id))
+    }
+
+    fn dirty(&mut self, id: NodeId) -> Result<&mut Node> {
+        let node = self.node_mut(id)?;
+        node.is_dirty = true;
+        Ok(node)
+    }
+
+    /// Returns the catalog that holds the entries of `directory`: for a mountpoint the nested one.
+    pub(super) fn locate(&mut self, directory: &RepoPath) -> Result<NodeId> {
+        if let Some((path, id)) = &self.last
+            && path == directory
+        {
+            return Ok(*id);
+        }
+        let bytes = directory.as_bytes();
+        let mut id = Self::ROOT;
+        let ends = bytes.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        for end in ends.chain((!bytes.is_empty()).then_some(bytes.len())) {
+            let prefix = &bytes[..end];
+            if self.node(id)?.nested.contains_key(prefix) {
+                id = self.child(id, prefix)?;
+            }
+        }
+        self.last = Some((directory.clone(), id));
+        Ok(id)
+    }
+
+    /// Returns the open catalog that is registered at `mountpoint` in `parent`.
+    fn child(&mut self, parent: NodeId, mountpoint: &[u8]) -> Result<NodeId> {
+        if let Some(id) = self.open.get(mountpoint) {
+            return Ok(*id);
+        }
+        match self.node(parent)?.nested.get(mountpoint).cloned() {
+            Some(row) => self.load(&row, Some(parent)),
+            None => Err(removed_node(parent)),
+        }
+    }
+
+    /// Returns the catalog that has the row of `path` itself: for a mountpoint the parent of the nested one.
+    fn holder(&mut self, path: &RepoPath) -> Result<NodeId> {
+        match path.parent() {
+            Some(parent) => self.locate(&parent),
+            None => Ok(Self::ROOT),
+        }
+    }
+
+    /// Says whether a nested catalog begins at `path`.
+    pub(super) fn is_mountpoint(&mut self, path: &RepoPath) -> Result<bool> {
+        let holder = self.holder(path)?;
+        Ok(self.node(holder)?.nested.contains_key(path.as_bytes()))
+    }
+
+    /// Returns the entry at `path`.
+    pub(super) fn find(&mut self, path: &RepoPath) -> Result<Option<Row>> {
+        let holder = self.holder(path)?;
+        self.node(holder)?.writer.find(path)
+    }
+
+    /// Returns the entries of a directory by name.
+    pub(super) fn children(&mut self, directory: &RepoPath) -> Result<Vec<Row>> {
+        let id = self.locate(directory)?;
+        self.node(id)?.writer.children(directory)
+    }
+
+    /// Adds an entry whose parent directory exists.
+    pub(super) fn add(&mut self, path: &RepoPath, entry: &Entry, chunks: &[Chunk]) -> Result<()> {
+        let holder = self.holder(path)?;
+        self.dirty(holder)?.writer.insert(path, entry, chunks)
+    }
+
+    /// Gives a directory new attributes, in both rows if it is a mountpoint.
+    pub(super) fn touch(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
+        let holder = self.holder(path)?;
+        self.dirty(holder)?.writer.touch(path, entry)?;
+        if self.is_mountpoint(path)? {
+            let nested = self.locate(path)?;
+            self.dirty(nested)?.writer.touch(path, entry)?;
+        }
+        Ok(())
+    }
+
+    /// Counts the sub-directories of `path` again, in both rows if it is a mountpoint.
+    pub(super) fn recount_links(&mut self, path: &RepoPath) -> Result<()> {
+        let holder = self.holder(path)?;
+        let Some(row) = self.node(holder)?.writer.find(path)? else { return Ok(()) };
+        let inside = self.locate(path)?;
+        let subdirectories = self.node(inside)?.writer.subdirectories(path)?;
+        let links = Hardlinks { group: 0, linkcount: subdirectories.saturating_add(2) };
+        if row.entry.hardlinks != links {
+            self.dirty(holder)?.writer.set_hardlinks(path, links)?;
+            if inside != holder {
+                self.dirty(inside)?.writer.set_hardlinks(path, links)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes an entry with everything below it, nested catalogs included.
+    pub(super) fn remove(&mut self, path: &RepoPath) -> Result<Removed> {
+        let holder = self.holder(path)?;
+        let row = self.node(holder)?.writer.find(path)?.ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "remove", format!("{path}: the base revision has no such entry"))
+        })?;
+        if row.entry.file_type() != Some(FileType::Directory) {
+            self.leave_hardlink_group(holder, path, &row.entry)?;
+            self.dirty(holder)?.writer.remove(path)?;
+            return Ok(Removed { files: 1, directories: 0 });
+        }
+        let mut removed = Removed { files: 0, directories: 1 };
+        for mountpoint in self.mountpoints_within(holder, path)? {
+            let total = self.drop_nested(holder, &mountpoint)?;
+            let files = total.regular + total.symlink + total.special;
+            // Every mountpoint has a second row in its own catalog.
+            let directories = total.dir - 1 - total.nested;
+            removed.files += u64::try_from(files).unwrap_or(0);
+            removed.directories += u64::try_from(directories).unwrap_or(0);
+        }
+        self.last = None;
+        let writer = &self.dirty(holder)?.writer;
+        let below = writer.remove_below(path)?;
+        writer.remove_binds(path)?;
+        writer.remove(path)?;
+        removed.files += below.files;
+        removed.directories += below.directories;
+        Ok(removed)
+    }
+
+    /// The other members of a hardlink group lose one link; a group of one is none.
+    fn leave_hardlink_group(&mut self, holder: NodeId, path: &RepoPath, entry: &Entry) -> Result<()> {
+        let (group, Some(directory)) = (entry.hardlinks.group, path.parent()) else { return Ok(()) };
+        if group == 0 {
+            return Ok(());
+        }
+        let writer = &self.dirty(holder)?.writer;
+        let others: Vec<RepoPath> = writer
+            .hardlink_members(&directory, group)?
+            .iter()
+            .filter(|name| name.as_slice() != path.name())
+            .map(|name| {
+                directory.join(name).map_err(|e| Error::format("read", format!("catalog entry in {directory}"), e))
+            })
+            .collect::<Result<_>>()?;
+        let links = match others.len() {
+            1 => Hardlinks::SINGLE,
+            count => Hardlinks { group, linkcount: count as u32 },
+        };
+        others.iter().try_for_each(|other| writer.set_hardlinks(other, links))
+    }
+
+    /// Returns the mountpoints at and below `path` that are registered in one catalog.
+    fn mountpoints_within(&self, id: NodeId, path: &RepoPath) -> Result<Vec<RepoPath>> {
+        let rows = self.node(id)?.nested.values();
+        Ok(rows.filter(|row| row.path.starts_with(path)).map(|row| row.path.clone()).collect())
+    }
+
+    /// Takes a nested catalog out of its parent with everything below; returns what it counted.
+    fn drop_nested(&mut self, parent: NodeId, mountpoint: &RepoPath) -> Result<Counters> {
+        let child = self.child(parent, mountpoint.as_bytes())?;
+        let accounted = self.node(child)?.accounted;
+        let node = self.dirty(parent)?;
+        node.subtree -= accounted;
+        node.nested.remove(mountpoint.as_bytes());
+        node.writer.remove_nested(mountpoint)?;
+        self.close_within(mountpoint);
+        Ok(accounted)
+    }
+
+    fn close_within(&mut self, path: &RepoPath) {
+        self.last = None;
+        for slot in &mut self.nodes {
+            if let Some(node) = slot.take_if(|node| node.mountpoint.starts_with(path)) {
+                self.open.remove(node.mountpoint.as_bytes());
+            }
+        }
+    }
+
+    /// Makes a directory the mountpoint of a new nested catalog: what is below moves there.
+    pub(super) fn split(&mut self, path: &RepoPath) -> Result<()> {
+        let outer = self.holder(path)?;
+        let row = self.node(outer)?.writer.find(path)?.filter(|row| row.entry.is_directory()).ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "make a nested catalog of", format!("{path}: there is no such directory"))
+        })?;
+        let writer = CatalogWriter::create(&self.scratch, path)?;
+        let mut root = row.entry.clone();
+        root.flags = row.entry.flags.with(EntryFlags::NESTED_ROOT, true);
+        writer.insert(path, &root, &[])?;
+        let moving = self.mountpoints_within(outer, path)?;
+        let outer_node = self.dirty(outer)?;
+        writer.put_moved(outer_node.writer.take_below(path)?)?;
+        outer_node.writer.set_flags(path, row.entry.flags.with(EntryFlags::NESTED_MOUNTPOINT, true))?;
+        let registered = NestedRow { path: path.clone(), hash: None, size_bytes: 0 };
+        outer_node.writer.set_nested(&registered)?;
+        outer_node.nested.insert(path.as_bytes().to_vec(), registered);
+        self.last = None;
+        let inner = self.push(Node {
+            writer,
+            mountpoint: path.clone(),
+            parent: Some(outer),
+            nested: HashMap::new(),
+            base: None,
+            accounted: Counters::default(),
+            subtree: Counters::default(),
+            is_dirty: true,
+        });
+        moving.iter().try_for_each(|mountpoint| self.move_nested(mountpoint, outer, inner))
+    }
+
+    /// Merges the nested catalog at `path` into its parent.
+    pub(super) fn merge(&mut self, path: &RepoPath) -> Result<()> {
+        let outer = self.holder(path)?;
+        let inner = self.child(outer, path.as_bytes())?;
+        for mountpoint in self.mountpoints_within(inner, path)? {
+            self.move_nested(&mountpoint, inner, outer)?;
+        }
+        let inner_node = self.dirty(inner)?;
+        let (moved, accounted) = (inner_node.writer.take_below(path)?, inner_node.accounted);
+        let outer_node = self.dirty(outer)?;
+        outer_node.writer.put_moved(moved)?;
+        let row = outer_node.writer.find(path)?;
+        let flags = row.map_or(EntryFlags(EntryFlags::DIRECTORY), |row| row.entry.flags);
+        outer_node.writer.set_flags(path, flags.with(EntryFlags::NESTED_MOUNTPOINT, false))?;
+        outer_node.writer.remove_nested(path)?;
+        outer_node.nested.remove(path.as_bytes());
+        outer_node.subtree -= accounted;
+        self.open.remove(path.as_bytes());
+        if let Some(slot) = self.nodes.get_mut(inner.0) {
+            *slot = None;
+        }
+        self.last = None;
+        Ok(())
+    }
+
+    /// Registers a nested catalog with another parent; its counters move along.
+    fn move_nested(&mut self, mountpoint: &RepoPath, from: NodeId, to: NodeId) -> Result<()> {
+        let child = self.child(from, mountpoint.as_bytes())?;
+        let child_node = self.node_mut(child)?;
+        child_node.parent = Some(to);
+        let accounted = child_node.accounted;
+        let from_node = self.dirty(from)?;
+        from_node.subtree -= accounted;
+        from_node.writer.remove_nested(mountpoint)?;
+        let row = from_node.nested.remove(mountpoint.as_bytes()).ok_or_else(|| removed_node(from))?;
+        let to_node = self.dirty(to)?;
+        to_node.subtree += accounted;
+        to_node.writer.set_nested(&row)?;
+        to_node.nested.insert(mountpoint.as_bytes().to_vec(), row);
+        self.last = None;
+        Ok(())
+    }
+}
+
+fn removed_node(id: NodeId) -> Error {
+    Error::new(ErrorKind::Internal, "use", format!("catalog number {}, which was removed", id.0))
+}

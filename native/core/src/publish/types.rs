@@ -1,0 +1,178 @@
+//! Plain values that go into a publish and come out of it. No behaviour.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use nearfs_format::chunker::ChunkSizes;
+use nearfs_format::dirent::Compression;
+use nearfs_format::hash::{ContentHash, HashAlgorithm};
+use nearfs_format::manifest::DEFAULT_TTL_S;
+use nearfs_format::path::RepoPath;
+
+/// What the first revision of a repository needs (format.md 10.2).
+#[derive(Debug, Clone)]
+pub struct NewRepository {
+    /// Fully qualified repository name.
+    pub fqrn: String,
+    /// Algorithm that names the objects.
+    pub hash_algorithm: HashAlgorithm,
+    /// Owner of the root directory.
+    pub uid: u32,
+    /// Group of the root directory.
+    pub gid: u32,
+    /// Clients drop the content first.
+    pub volatile: bool,
+    /// Authorization requirement, if access is controlled.
+    pub voms_authz: Option<String>,
+    /// Now, Unix seconds.
+    pub now: i64,
+}
+
+/// The revision that a publish builds on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BaseRevision {
+    /// Hash of its root catalog.
+    pub root_hash: ContentHash,
+}
+
+/// Where the changes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The upper directory of an overlay whose lower directory is the base revision.
+    Overlay {
+        /// The upper directory.
+        upper: PathBuf,
+    },
+    /// A directory that the repository shall equal. A file whose type, mode, owner, size and modification time equal
+    /// those of the base revision counts as unchanged and is not read.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// How to publish.
+#[derive(Debug, Clone)]
+pub struct PublishSettings {
+    /// Algorithm that names new objects.
+    pub hash_algorithm: HashAlgorithm,
+    /// How file objects are stored.
+    pub compression: Compression,
+    /// Where to cut large files; `None` stores every file whole.
+    pub chunk_sizes: Option<ChunkSizes>,
+    /// Store extended attributes (`CVMFS_INCLUDE_XATTRS`).
+    pub include_xattrs: bool,
+    /// Store nanoseconds of modification times (`CVMFS_ENABLE_MTIME_NS`).
+    pub mtime_ns: bool,
+    /// Leave out fifos, sockets and devices, with a warning (`CVMFS_IGNORE_SPECIAL_FILES`).
+    pub ignore_special: bool,
+    /// Flag new regular files as external data (`CVMFS_EXTERNAL_DATA`).
+    pub is_external: bool,
+    /// Flag new regular files for direct I/O (`publish -d`).
+    pub direct_io: bool,
+    /// Value of the root catalog's `TTL` property, in seconds.
+    pub ttl_s: u64,
+    /// Revision number to use instead of the next one; has to be larger than the base revision's.
+    pub manual_revision: Option<u64>,
+    /// Sets the root catalog's `volatile` property; a repository that has it keeps it either way.
+    pub volatile: bool,
+    /// Now, Unix seconds: the `last_modified` of every new catalog.
+    pub now: i64,
+    /// Worker threads; 0 means one for each core.
+    pub workers: usize,
+}
+
+impl PublishSettings {
+    /// Returns the reference's defaults (format.md 11.3) for a publish at `now`.
+    pub fn new(now: i64) -> Self {
+        Self {
+            hash_algorithm: HashAlgorithm::Sha1,
+            compression: Compression::Zlib,
+            chunk_sizes: Some(ChunkSizes::default()),
+            include_xattrs: false,
+            mtime_ns: false,
+            ignore_special: false,
+            is_external: false,
+            direct_io: false,
+            ttl_s: DEFAULT_TTL_S,
+            manual_revision: None,
+            volatile: false,
+            now,
+            workers: 0,
+        }
+    }
+
+    /// Returns how many worker threads to use.
+    pub(crate) fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+            count => count,
+        }
+    }
+}
+
+/// How many entries changed, by kind of change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChangeCounts {
+    /// Non-directories added.
+    pub files_added: u64,
+    /// Non-directories replaced by others.
+    pub files_changed: u64,
+    /// Non-directories removed, those below a removed directory included.
+    pub files_removed: u64,
+    /// Directories added.
+    pub directories_added: u64,
+    /// Directories whose attributes changed.
+    pub directories_changed: u64,
+    /// Directories removed, those below a removed directory included.
+    pub directories_removed: u64,
+    /// Bytes of the regular files that were added or replaced.
+    pub bytes_added: u64,
+}
+
+/// Something that was left out or altered, and how often.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Warning {
+    /// An extended attribute with a value longer than 255 bytes, or beyond the 255th, was left out.
+    XattrSkipped(RepoPath),
+    /// A fifo, socket or device was left out as the settings ask.
+    SpecialSkipped(RepoPath),
+    /// A file with several names was published as independent files.
+    HardlinkBroken(RepoPath),
+    /// A name that belongs to the union file system was left out.
+    ReservedName(RepoPath),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::XattrSkipped(path) => write!(f, "{path}: extended attributes over the limits were left out"),
+            Self::SpecialSkipped(path) => write!(f, "{path}: special file left out"),
+            Self::HardlinkBroken(path) => write!(f, "{path}: hardlinks became independent files"),
+            Self::ReservedName(path) => write!(f, "{path}: left out, the name belongs to the union file system"),
+        }
+    }
+}
+
+/// A new revision, complete in the store and durable; a signed manifest makes it visible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// Hash of the root catalog (manifest `C`).
+    pub root_hash: ContentHash,
+    /// Uncompressed size of the root catalog file in bytes (manifest `B`).
+    pub root_size_bytes: u64,
+    /// Revision number (manifest `S`).
+    pub revision: u64,
+    /// Time to live in seconds (manifest `D`).
+    pub ttl_s: u64,
+    /// Objects that the store did not have, catalogs included.
+    pub objects_new: u64,
+    /// Stored bytes of those objects.
+    pub bytes_new: u64,
+    /// Catalogs written.
+    pub catalogs_new: u64,
+    /// What changed.
+    pub changes: ChangeCounts,
+    /// What was left out, in the order of paths.
+    pub warnings: Vec<Warning>,
+}
