@@ -138,6 +138,11 @@ impl DiskCache {
         &self.dir
     }
 
+    /// Returns the directory for temporary files; leftovers there are removed by a later start.
+    pub fn scratch_dir(&self) -> PathBuf {
+        self.dir.join(TXN)
+    }
+
     /// Takes `lock.<fqrn>` without waiting; [`ErrorKind::Busy`] if another process has it. Removes temporary files
     /// that a dead process left behind.
     pub fn lock(&self, fqrn: &str) -> Result<WorkspaceLock> {

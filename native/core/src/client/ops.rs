@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nearfs_format::dirent::{Compression, EntryFlags, FileType};
+use nearfs_format::dirent::{EntryFlags, FileType};
 use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_format::symlink;
 
@@ -48,13 +48,10 @@ struct CachedCatalogs(Arc<ObjectCache>);
 impl CatalogSource for CachedCatalogs {
     fn load(&self, catalog: &NestedRow, subject: String) -> Result<Arc<CatalogIndex>> {
         let file = self.0.open(&Want {
-            id: ObjectId::new(catalog.hash, ObjectKind::Catalog),
-            compression: Compression::Zlib,
             size_bytes: (catalog.size_bytes > 0).then_some(catalog.size_bytes),
-            limit_bytes: CATALOG_LIMIT_BYTES,
-            alternative: false,
+            ..Want::bounded(ObjectId::new(catalog.hash, ObjectKind::Catalog), CATALOG_LIMIT_BYTES)
         })?;
-        CatalogIndex::decode(&file.cache_path(), subject).map(Arc::new)
+        CatalogIndex::decode(file.cache_path(), subject).map(Arc::new)
     }
 }
 
@@ -116,12 +113,12 @@ impl Client {
 
     /// Returns how many objects were fetched.
     pub fn fetches(&self) -> u64 {
-        self.cache.counters().fetches.load(Ordering::Relaxed)
+        self.cache.counters().fetches
     }
 
     /// Returns how many stored bytes were fetched.
     pub fn fetched_bytes(&self) -> u64 {
-        self.cache.counters().fetched_bytes.load(Ordering::Relaxed)
+        self.cache.counters().bytes
     }
 
     /// Returns how many files are open.
@@ -217,13 +214,8 @@ impl Client {
         let hash = entry.hash.ok_or_else(|| {
             Error::new(ErrorKind::Corrupt, "open", format!("{}: its catalog row has no content hash", path()))
         })?;
-        let object = self.cache.open(&Want {
-            id: ObjectId::new(hash, ObjectKind::File),
-            compression: entry.compression,
-            size_bytes: Some(entry.size),
-            limit_bytes: entry.size,
-            alternative: false,
-        });
+        let id = ObjectId::new(hash, ObjectKind::File);
+        let object = self.cache.open(&Want::sized(id, entry.compression, entry.size));
         match object {
             Ok(object) => Ok((OpenFile::Whole(object), direct_io)),
             // A file that its catalog names exists: an object that is missing is a broken repository, not ENOENT.

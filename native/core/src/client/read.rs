@@ -47,13 +47,8 @@ impl OpenFile {
                     let object = match kept {
                         Some(object) => object,
                         None => {
-                            let object = cache.open(&Want {
-                                id: ObjectId::new(chunk.hash, ObjectKind::Chunk),
-                                compression: *compression,
-                                size_bytes: Some(chunk.size),
-                                limit_bytes: chunk.size,
-                                alternative: false,
-                            })?;
+                            let id = ObjectId::new(chunk.hash, ObjectKind::Chunk);
+                            let object = cache.open(&Want::sized(id, *compression, chunk.size))?;
                             *last.lock() = Some((number, object.clone()));
                             object
                         }

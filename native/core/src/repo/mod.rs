@@ -1,1 +1,5 @@
 //! A repository as a whole: verified snapshots, tag history, reference log.
+
+pub mod history;
+pub mod reflog;
+pub mod snapshot;

@@ -8,25 +8,25 @@
 
 use std::sync::Arc;
 
-use nearfs_format::dirent::Compression;
+use nearfs_format::blacklist::Blacklist;
 use nearfs_format::hash::ContentHash;
 use nearfs_format::manifest::{ManifestFields, UnverifiedManifest};
 use nearfs_format::object::{ObjectId, ObjectKind};
-use nearfs_format::trust::{self, Blacklist, Certificate, MasterKeys};
+use nearfs_format::trust::{self, CERTIFICATE_LIMIT_BYTES, Certificate, MasterKeys};
 use nearfs_format::whitelist::UnverifiedWhitelist;
 
 use super::history::HistoryDb;
-use crate::cache::disk::Breadcrumb;
+use crate::cache::breadcrumb::Breadcrumb;
 use crate::cache::fill::{ObjectCache, Want};
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::Origin;
 
 /// Manifests are small; the reference reads at most 4096 bytes from disk.
 const MANIFEST_LIMIT_BYTES: u64 = 64 << 10;
 /// A whitelist may hold many certificates, but not megabytes of them.
 const WHITELIST_LIMIT_BYTES: u64 = 1 << 20;
-const CERTIFICATE_LIMIT_BYTES: u64 = 1 << 20;
-/// Largest catalog or history that is fetched, uncompressed.
+/// Largest history that is fetched, uncompressed: it passes through memory.
+const HISTORY_LIMIT_BYTES: u64 = 256 << 20;
+/// Largest catalog that is fetched, uncompressed.
 pub const CATALOG_LIMIT_BYTES: u64 = 4 << 30;
 
 /// Which revision to open.
@@ -39,7 +39,7 @@ pub enum Selection {
     /// The revision with this tag.
     Tag(String),
     /// The newest tagged revision that is not younger than this Unix time, seconds.
-    Date(u64),
+    Date(i64),
 }
 
 /// What it takes to trust a repository.
@@ -52,7 +52,7 @@ pub struct Trust {
     /// Refused certificates and revisions.
     pub blacklist: Blacklist,
     /// Now, Unix seconds.
-    pub now_s: u64,
+    pub now_s: i64,
 }
 
 /// A verified revision of a repository.
@@ -70,11 +70,11 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Opens a revision of the repository at `origin`.
-    pub fn open(cache: &ObjectCache, origin: &Origin, trust: &Trust, selection: &Selection) -> Result<Self> {
+    pub fn open(cache: &ObjectCache, trust: &Trust, selection: &Selection) -> Result<Self> {
         if let Selection::RootHash(root_hash) = selection {
             return Ok(Self { root_hash: *root_hash, root_size_bytes: 0, manifest: None, is_fixed: true });
         }
-        let manifest = verified_manifest(cache, origin, trust)?;
+        let manifest = verified_manifest(cache, trust)?;
         match selection {
             Selection::Current | Selection::RootHash(_) => Ok(Self {
                 root_hash: manifest.root_hash,
@@ -105,14 +105,12 @@ fn tagged(
     find: impl FnOnce(&HistoryDb) -> Result<nearfs_format::history::Tag>,
 ) -> Result<Snapshot> {
     let hash = manifest.history.ok_or_else(|| no_tag(trust, "No history".to_owned()))?;
-    let file = cache.open(&Want {
-        id: ObjectId::new(hash, ObjectKind::History),
-        compression: Compression::Zlib,
-        size_bytes: None,
-        limit_bytes: CATALOG_LIMIT_BYTES,
+    let want = Want {
         alternative: manifest.has_alternative_paths,
-    })?;
-    let history = HistoryDb::open(&file.cache_path(), &trust.fqrn)?;
+        ..Want::bounded(ObjectId::new(hash, ObjectKind::History), HISTORY_LIMIT_BYTES)
+    };
+    let content = cache.open(&want)?.read_all(HISTORY_LIMIT_BYTES)?;
+    let history = HistoryDb::open(&cache.disk().scratch_dir(), &trust.fqrn, &content)?;
     let tag = find(&history)?;
     Ok(Snapshot {
         root_hash: tag.root_hash,
@@ -123,10 +121,13 @@ fn tagged(
 }
 
 /// Fetches the manifest and checks the whole chain of trust, then remembers it in the breadcrumb.
-fn verified_manifest(cache: &ObjectCache, origin: &Origin, trust: &Trust) -> Result<Arc<ManifestFields>> {
-    let seen = cache.disk().breadcrumb(&trust.fqrn)?;
-    let (manifest, whitelist) = fetch_together(origin);
-    let manifest_bytes = manifest?;
+fn verified_manifest(cache: &ObjectCache, trust: &Trust) -> Result<Arc<ManifestFields>> {
+    let seen = cache.disk().read_breadcrumb(&trust.fqrn)?;
+    let [manifest, whitelist] = cache
+        .origin()
+        .fetch_two((".cvmfspublished", MANIFEST_LIMIT_BYTES), (".cvmfswhitelist", WHITELIST_LIMIT_BYTES))?;
+    let name_it = |e: Error| Error::new(e.kind(), "open repository", trust.fqrn.as_str()).with_source(e);
+    let manifest_bytes = manifest.map_err(name_it)?;
     let unverified = UnverifiedManifest::parse(&manifest_bytes)
         .map_err(|e| Error::format("read manifest of", trust.fqrn.as_str(), e))?;
     if let Some(seen) = &seen
@@ -138,33 +139,23 @@ fn verified_manifest(cache: &ObjectCache, origin: &Origin, trust: &Trust) -> Res
     }
     let certificate = fetch_certificate(cache, trust, unverified.fields())?;
     let verify = || {
-        let whitelist = UnverifiedWhitelist::parse(&whitelist?)
+        let whitelist = UnverifiedWhitelist::parse(&whitelist.map_err(name_it)?)
             .and_then(|w| trust::verify_whitelist(w, &trust.keys, &trust.fqrn, trust.now_s))
             .map_err(|e| Error::format("verify whitelist of", trust.fqrn.as_str(), e))?;
-        let minimum = seen.as_ref().map_or(0, |s| s.timestamp);
+        let minimum = seen.as_ref().map_or(0, |s| s.published_s);
         let (certificate, hash) = &certificate;
         trust::verify_manifest(unverified, &whitelist, certificate, hash, &trust.fqrn, minimum, &trust.blacklist)
             .map_err(|e| Error::format("verify manifest of", trust.fqrn.as_str(), e))
     };
     let manifest = verify()?;
     let fields = Arc::new(ManifestFields::clone(&manifest));
-    cache.disk().set_breadcrumb(
-        &trust.fqrn,
-        &Breadcrumb {
-            root_hash: fields.root_hash,
-            timestamp: fields.timestamp.unwrap_or(0),
-            revision: Some(fields.revision),
-        },
-    )?;
+    let breadcrumb = Breadcrumb {
+        root_hash: fields.root_hash,
+        published_s: fields.timestamp.unwrap_or(0),
+        revision: Some(fields.revision),
+    };
+    cache.disk().write_breadcrumb(&trust.fqrn, &breadcrumb)?;
     Ok(fields)
-}
-
-fn fetch_together(origin: &Origin) -> (Result<Vec<u8>>, Result<Vec<u8>>) {
-    std::thread::scope(|scope| {
-        let whitelist = scope.spawn(|| origin.fetch_small(".cvmfswhitelist", WHITELIST_LIMIT_BYTES, false));
-        let manifest = origin.fetch_small(".cvmfspublished", MANIFEST_LIMIT_BYTES, false);
-        (manifest, joined(whitelist.join()))
-    })
 }
 
 /// Fetches the certificate; the root catalog is warmed at the same time, since it will be wanted if all is well.
@@ -177,25 +168,16 @@ fn fetch_certificate(
         let reason = format!("{}: it names no certificate; the publisher has to sign it", trust.fqrn);
         Error::new(ErrorKind::Untrusted, "verify manifest of", reason)
     })?;
-    let want = |hash, kind, size_bytes, limit_bytes| Want {
-        id: ObjectId::new(hash, kind),
-        compression: Compression::Zlib,
-        size_bytes,
-        limit_bytes,
-        alternative: fields.has_alternative_paths,
-    };
+    let alternative = fields.has_alternative_paths;
+    let want = |hash, kind, limit| Want { alternative, ..Want::bounded(ObjectId::new(hash, kind), limit) };
     let pem = std::thread::scope(|scope| {
-        let size = (fields.root_size_bytes > 0).then_some(fields.root_size_bytes);
-        let root = want(fields.root_hash, ObjectKind::Catalog, size, CATALOG_LIMIT_BYTES);
+        let size_bytes = (fields.root_size_bytes > 0).then_some(fields.root_size_bytes);
+        let root = Want { size_bytes, ..want(fields.root_hash, ObjectKind::Catalog, CATALOG_LIMIT_BYTES) };
         // Its failure shows again, with its own error, when the root catalog is opened.
         scope.spawn(move || drop(cache.open(&root)));
-        cache.read_small(&want(hash, ObjectKind::Certificate, None, CERTIFICATE_LIMIT_BYTES))
+        cache.read_small(&want(hash, ObjectKind::Certificate, CERTIFICATE_LIMIT_BYTES))
     })?;
     let certificate = Certificate::parse(&pem)
         .map_err(|e| Error::format("read certificate", format!("{hash} of {}", trust.fqrn), e))?;
     Ok((certificate, hash))
-}
-
-fn joined<T>(outcome: std::thread::Result<Result<T>>) -> Result<T> {
-    outcome.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "fetch", "a fetching thread died")))
 }
