@@ -146,8 +146,8 @@ def publish(
 
 def plan_publish(
     storage: PathLike, *, base_root_hash: str, source: PathLike, is_overlay: bool, ignore_special_files: bool
-) -> list[tuple[str, str]]:
-    """Returns what a publish would change: pairs of `add`, `rem`, `mod` and a path."""
+) -> list[str]:
+    """Returns what a publish would change, a line an entry: `[add] /a/b`, `[mod]`, `[rem]`, `[x-catalog-add] a`."""
 
 def put_object(storage: PathLike, content: bytes, *, suffix: str, hash_algorithm: str) -> str:
     """Stores a compressed object (`X` certificate, `M` metainfo) and returns its hash."""

@@ -3,10 +3,34 @@
 //! Owns the mapping between Rust values and Python objects, and nothing else: each function takes its arguments,
 //! detaches from the interpreter, calls the engine and converts the answer. No Rust thread ever enters Python.
 
+mod errors;
+mod mount;
+mod progress;
+mod publish;
+mod storage;
+mod tags;
+mod telemetry;
+mod values;
+
 /// The compiled half of nearfs.
 #[pyo3::pymodule]
 mod _native {
     /// Version of the engine; the Python package checks that it is its own.
     #[pymodule_export]
     const __VERSION__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    use crate::errors::error_kinds;
+    #[pymodule_export]
+    use crate::mount::{Mount, clear_stale_mount, is_mounted, mount};
+    #[pymodule_export]
+    use crate::progress::Progress;
+    #[pymodule_export]
+    use crate::publish::{create_repository, plan_publish, publish_source};
+    #[pymodule_export]
+    use crate::storage::{create_storage, put_object, read_object, sync_storage, write_named};
+    #[pymodule_export]
+    use crate::tags::{catalog_facts, edit_tags, list_tags, record_references};
+    #[pymodule_export]
+    use crate::telemetry::{is_debug_build, log_to};
 }

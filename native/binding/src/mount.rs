@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nearfs_core::cache::disk::DiskCache;
+use nearfs_core::Error;
+use nearfs_core::cache::disk::{DiskCache, Sharing};
 use nearfs_core::cache::fill::ObjectCache;
 use nearfs_core::client::options::{IdMap, XattrVisibility};
 use nearfs_core::client::{Client, ClientOptions};
 use nearfs_core::repo::snapshot::{Selection, Snapshot, Trust};
+use nearfs_core::transport::http::HttpOptions;
 use nearfs_core::transport::{self, Origin, OriginOptions};
-use nearfs_core::Error;
 use nearfs_format::blacklist::Blacklist;
 use nearfs_format::trust::MasterKeys;
-use nearfs_fuse::mounting::MountSettings;
-use nearfs_fuse::session::Session;
+use nearfs_fuse::MountSettings;
+use nearfs_fuse::Session;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tokio::runtime::Runtime;
@@ -101,7 +102,7 @@ struct MountRequest {
     is_shared_cache: bool,
     root_hash: Option<String>,
     tag: Option<String>,
-    date_s: Option<u64>,
+    date_s: Option<i64>,
     timeout_s: u64,
     kernel_cache_s: u64,
     claimed_owner: Option<(u32, u32)>,
@@ -132,7 +133,7 @@ impl MountRequest {
     fn trust(&self) -> Result<Trust, Raised> {
         let keys = MasterKeys::parse(&self.public_keys)
             .map_err(|e| Error::format("read key", format!("public key of {}", self.fqrn), e))?;
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
         Ok(Trust { fqrn: self.fqrn.clone(), keys, blacklist: Blacklist::parse(&self.blacklist), now_s })
     }
 
@@ -176,11 +177,14 @@ impl MountRequest {
         nearfs_fuse::stale::clear_stale_mount(&self.mountpoint, &self.fsname)?;
         let (trust, selection, settings) = (self.trust()?, self.selection()?, self.mount_settings());
         let runtime = transport::runtime()?;
-        let options = OriginOptions::direct(&self.server_urls, Duration::from_secs(self.timeout_s));
-        let origin = Origin::new(options, runtime.handle().clone())?;
-        let disk = DiskCache::open(&self.cache_dir, self.is_shared_cache)?;
-        let cache = Arc::new(ObjectCache::new(disk, origin.clone()));
-        let snapshot = Snapshot::open(&cache, &origin, &trust, &selection)?;
+        let options = OriginOptions {
+            http: HttpOptions { timeout: Duration::from_secs(self.timeout_s), ..HttpOptions::default() },
+            ..OriginOptions::default()
+        };
+        let origin = Arc::new(Origin::open(&self.server_urls.join(";"), options, runtime.handle().clone())?);
+        let sharing = if self.is_shared_cache { Sharing::Shared } else { Sharing::Exclusive };
+        let cache = Arc::new(ObjectCache::new(DiskCache::new(&self.cache_dir, sharing)?, origin));
+        let snapshot = Snapshot::open(&cache, &trust, &selection)?;
         let client = Arc::new(Client::open(cache, &snapshot, self.client_options(trust.keys.pem_texts().concat())?)?);
         let session = Session::mount(Arc::clone(&client) as _, &settings)?;
         Ok(Mount { session, client, runtime: Some(runtime) })
@@ -209,4 +213,3 @@ pub(crate) fn is_mounted(mountpoint: PathBuf) -> Result<bool, Raised> {
 pub(crate) fn clear_stale_mount(py: Python<'_>, mountpoint: PathBuf, fsname: &str) -> Result<bool, Raised> {
     Ok(py.detach(|| nearfs_fuse::stale::clear_stale_mount(&mountpoint, fsname))?)
 }
-

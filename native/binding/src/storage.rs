@@ -55,7 +55,7 @@ pub(crate) fn read_object(
             let reason = format!("{id}: only its catalog row says how it is stored");
             return Err(Raised::from(Error::new(ErrorKind::InvalidInput, "read", reason)));
         }
-        let stored = Verified::new(LocalStore::open(storage)?).read(&id, codec::stored_size_limit(limit))?;
+        let stored = Verified(LocalStore::open(storage)?).read(&id, codec::stored_size_limit(limit))?;
         codec::inflate_bounded(&stored, limit).map_err(|e| Error::format("read", id.to_string(), e).into())
     })
 }

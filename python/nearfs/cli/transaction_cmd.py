@@ -62,8 +62,8 @@ def publish(names: Sequence[str], options: transaction.PublishOptions, *, verbos
     for name in names:
         repository = Repository.load(name)
         if verbose and repository.is_in_transaction:
-            for label, path in transaction.planned(repository):
-                output.line(f"[{label}] {path}")
+            for change in transaction.planned(repository):
+                output.line(change)
         output.line("Swissknife Sync: Processing changes...")
         progress = _native.Progress()
         with drawn(progress):

@@ -35,7 +35,8 @@ LOCK_TIMEOUT_S = 15.0
 START_TIMEOUT_S = 600.0
 _SLICE_S = 0.25
 _PROCESS_NAME = "cvmfs2"
-_WORKER_THREADS = 4
+# Chosen by the engine.
+_WORKER_THREADS = 0
 
 
 class AlreadyMounted(Exception):

@@ -207,8 +207,8 @@ def heal_exclusively(repository: Repository) -> list[str]:
         return heal(repository)
 
 
-def planned(repository: Repository) -> list[tuple[str, str]]:
-    """Returns what a publish would do to entries, as pairs of a label (`add`, `rem`, `mod`) and a path."""
+def planned(repository: Repository) -> list[str]:
+    """Returns what a publish would do, a line an entry: a label in brackets and a path."""
     from nearfs import _native
 
     return _native.plan_publish(

@@ -145,9 +145,8 @@ impl CatalogIndex {
                 return Err(self.corrupt("too many rows"));
             }
             let flags = EntryFlags(raw.flags);
-            let malformed = |e| {
-                Error::format(OPERATION, format!("{}: entry `{}`", self.subject, raw.name.escape_ascii()), e)
-            };
+            let malformed =
+                |e| Error::format(OPERATION, format!("{}: entry `{}`", self.subject, raw.name.escape_ascii()), e);
             let file_type = FileType::from_mode(raw.mode)
                 .ok_or_else(|| self.corrupt(format!("mode {:o} of `{}`", raw.mode, raw.name.escape_ascii())))?;
             let algorithm = flags.hash_algorithm().map_err(malformed)?;

@@ -121,8 +121,7 @@ impl CatalogReader {
     pub fn open(file: &Path, subject: impl Into<String>) -> Result<Self> {
         let subject = subject.into();
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        let connection =
-            Connection::open_with_flags(immutable_uri(file), flags).map_err(|e| broken(&subject, e))?;
+        let connection = Connection::open_with_flags(immutable_uri(file), flags).map_err(|e| broken(&subject, e))?;
         Self::check_database(&connection, &subject)?;
         let properties = read_properties(&connection).map_err(|e| broken(&subject, e))?;
         let number = |key: &str| properties.get(key).map(|v| v.trim());

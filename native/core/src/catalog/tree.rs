@@ -125,7 +125,9 @@ impl CatalogTree {
         let root_prefix = if catalog.index.nested(row).is_some() { nested.path.clone() } else { RepoPath::root() };
         let index = load(&*self.source, nested, &root_prefix).map_err(|error| match error.kind() {
             // The parent catalog says that it exists: a broken repository must not look like an empty directory.
-            ErrorKind::NotFound => Error::new(ErrorKind::Unreachable, "enter", nested.path.to_string()).with_source(error),
+            ErrorKind::NotFound => {
+                Error::new(ErrorKind::Unreachable, "enter", nested.path.to_string()).with_source(error)
+            }
             _ => error,
         })?;
         Ok(Some(self.insert(Some((Arc::clone(catalog), row)), nested, index, bound_at)))

@@ -11,7 +11,7 @@ mod read;
 pub mod types;
 pub mod xattr;
 
-pub use filesystem::FileSystem;
+pub use filesystem::{FileSystem, FsError, FsResult, Refusal};
 pub use ops::Client;
 pub use options::ClientOptions;
 pub use types::{Attr, Fh, Ino, ListedEntry, Opened, Statfs};

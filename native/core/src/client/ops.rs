@@ -337,7 +337,12 @@ impl FileSystem for Client {
             .map(|name| root.index.counter(&format!("self_{name}")) + root.index.counter(&format!("subtree_{name}")))
             .sum();
         let files = u64::try_from(total).unwrap_or(0);
-        Ok(Statfs { block_bytes: 512, files, files_free: files.saturating_sub(self.tree.loaded_rows()), ..Statfs::default() })
+        Ok(Statfs {
+            block_bytes: 512,
+            files,
+            files_free: files.saturating_sub(self.tree.loaded_rows()),
+            ..Statfs::default()
+        })
     }
 
     fn entry_timeout(&self) -> Duration {

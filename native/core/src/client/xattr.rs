@@ -44,7 +44,8 @@ const EVERYWHERE: &[&str] = &[
     "user.usedfd",
     "user.version",
 ];
-const REGULAR: &[&str] = &["user.chunk_list", "user.chunks", "user.compression", "user.direct_io", "user.external_file"];
+const REGULAR: &[&str] =
+    &["user.chunk_list", "user.chunks", "user.compression", "user.direct_io", "user.external_file"];
 const RAWLINK: &[&str] = &["user.rawlink", "xfsroot.rawlink"];
 
 /// The twelve counters, sorted by name, as the CSV of `user.*_counters` has them.

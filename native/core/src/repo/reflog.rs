@@ -112,10 +112,15 @@ impl Reflog {
         })
     }
 
+    /// Ends the work without storing it: for a caller that has to note the checksum before the file is replaced.
+    pub fn into_bytes(self) -> Result<Vec<u8>> {
+        self.database.into_bytes()
+    }
+
     /// Ends the work: replaces the file in the repository's root. Returns its checksum, for manifest `Y` and the local
     /// record. Comes before the manifest that refers to the new objects.
     pub fn save(self, store: &dyn Store, algorithm: HashAlgorithm) -> Result<ContentHash> {
-        let bytes = self.database.into_bytes()?;
+        let bytes = self.into_bytes()?;
         store.put_named(REFLOG_NAME, &bytes)?;
         Ok(algorithm.hash(&bytes))
     }

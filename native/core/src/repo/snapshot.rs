@@ -112,12 +112,7 @@ fn tagged(
     let content = cache.open(&want)?.read_all(HISTORY_LIMIT_BYTES)?;
     let history = HistoryDb::open(&cache.disk().scratch_dir(), &trust.fqrn, &content)?;
     let tag = find(&history)?;
-    Ok(Snapshot {
-        root_hash: tag.root_hash,
-        root_size_bytes: tag.size_bytes,
-        manifest: Some(manifest),
-        is_fixed: true,
-    })
+    Ok(Snapshot { root_hash: tag.root_hash, root_size_bytes: tag.size_bytes, manifest: Some(manifest), is_fixed: true })
 }
 
 /// Fetches the manifest and checks the whole chain of trust, then remembers it in the breadcrumb.

@@ -1,0 +1,129 @@
+//! Publishing: the first revision, plans, commits.
+
+use std::path::PathBuf;
+
+use nearfs_core::progress;
+use nearfs_core::publish::{self, BaseRevision, Committed, NewRepository, PublishSettings, Source};
+use nearfs_core::store::local::LocalStore;
+use nearfs_format::chunker::ChunkSizes;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::errors::Raised;
+use crate::progress::Progress;
+use crate::values;
+
+fn committed<'py>(py: Python<'py>, done: &Committed) -> PyResult<Bound<'py, PyDict>> {
+    let changes = &done.changes;
+    let shown = PyDict::new(py);
+    shown.set_item("root_hash", done.root_hash.to_string())?;
+    shown.set_item("root_size", done.root_size_bytes)?;
+    shown.set_item("revision", done.revision)?;
+    shown.set_item("ttl_s", done.ttl_s)?;
+    shown.set_item("objects_new", done.objects_new)?;
+    shown.set_item("bytes_new", done.bytes_new)?;
+    shown.set_item("catalogs_new", done.catalogs_new)?;
+    shown.set_item("entries_added", changes.files_added + changes.directories_added)?;
+    shown.set_item("entries_removed", changes.files_removed + changes.directories_removed)?;
+    shown.set_item("entries_changed", changes.files_changed + changes.directories_changed)?;
+    shown.set_item("warnings", done.warnings.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    Ok(shown)
+}
+
+/// Stores the empty root catalog of revision 0.
+#[pyfunction]
+#[pyo3(signature = (storage, *, fqrn, hash_algorithm, uid, gid, now_s, volatile))]
+#[expect(clippy::too_many_arguments, reason = "keywords in Python")]
+pub(crate) fn create_repository<'py>(
+    py: Python<'py>,
+    storage: PathBuf,
+    fqrn: String,
+    hash_algorithm: &str,
+    uid: u32,
+    gid: u32,
+    now_s: i64,
+    volatile: bool,
+) -> PyResult<Bound<'py, PyDict>> {
+    let hash_algorithm = values::algorithm(hash_algorithm)?;
+    let new = NewRepository { fqrn, hash_algorithm, uid, gid, volatile, voms_authz: None, now: now_s };
+    let done = py.detach(|| publish::create_repository(&LocalStore::open(storage)?, &new)).map_err(Raised::from)?;
+    committed(py, &done)
+}
+
+/// What a publish is told; filled by name from Python.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct PublishRequest {
+    base_root_hash: String,
+    source: PathBuf,
+    is_overlay: bool,
+    hash_algorithm: String,
+    compression: String,
+    chunk_sizes: Option<(u64, u64, u64)>,
+    include_xattrs: bool,
+    include_mtime_ns: bool,
+    ignore_special_files: bool,
+    ttl_s: u64,
+    revision: Option<u64>,
+    now_s: i64,
+}
+
+impl PublishRequest {
+    fn settings(&self) -> Result<PublishSettings, Raised> {
+        let mut settings = PublishSettings::new(self.now_s);
+        settings.hash_algorithm = values::algorithm(&self.hash_algorithm)?;
+        settings.compression = values::compression(&self.compression)?;
+        settings.chunk_sizes = self.chunk_sizes.map(|(min, avg, max)| ChunkSizes::new(min, avg, max)).transpose()?;
+        settings.include_xattrs = self.include_xattrs;
+        settings.mtime_ns = self.include_mtime_ns;
+        settings.ignore_special = self.ignore_special_files;
+        settings.ttl_s = self.ttl_s;
+        settings.manual_revision = self.revision;
+        Ok(settings)
+    }
+}
+
+fn source(path: PathBuf, is_overlay: bool) -> Source {
+    if is_overlay { Source::Overlay { upper: path } } else { Source::Directory { path } }
+}
+
+/// Stores what changed in a source and the catalogs that say so.
+#[pyfunction(name = "publish")]
+#[pyo3(signature = (storage, *, progress, **request))]
+pub(crate) fn publish_source<'py>(
+    py: Python<'py>,
+    storage: PathBuf,
+    progress: &Progress,
+    request: Option<Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let request: PublishRequest = request.unwrap_or_else(|| PyDict::new(py)).extract()?;
+    let base = BaseRevision { root_hash: values::hash(&request.base_root_hash)? };
+    let settings = request.settings()?;
+    let source = source(request.source, request.is_overlay);
+    let counters: &progress::Progress = &progress.0;
+    let done = py
+        .detach(|| publish::publish(&LocalStore::open(storage)?, &base, &source, &settings, counters))
+        .map_err(Raised::from)?;
+    committed(py, &done)
+}
+
+/// Returns what a publish would change, a line an entry.
+#[pyfunction]
+#[pyo3(signature = (storage, *, base_root_hash, source, is_overlay, ignore_special_files))]
+pub(crate) fn plan_publish(
+    py: Python<'_>,
+    storage: PathBuf,
+    base_root_hash: &str,
+    source: PathBuf,
+    is_overlay: bool,
+    ignore_special_files: bool,
+) -> Result<Vec<String>, Raised> {
+    let base = BaseRevision { root_hash: values::hash(base_root_hash)? };
+    let source = self::source(source, is_overlay);
+    py.detach(|| {
+        let mut settings = PublishSettings::new(0);
+        settings.ignore_special = ignore_special_files;
+        let plan = publish::plan(&LocalStore::open(storage)?, &base, &source, &settings)?;
+        Ok(plan.listing().map(|listed| listed.to_string()).collect())
+    })
+}
