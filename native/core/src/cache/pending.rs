@@ -82,3 +82,29 @@ fn reopened(written: &File, path: &Path) -> std::io::Result<File> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nearfs_format::hash::HashAlgorithm;
+    use nearfs_format::object::ObjectKind;
+    use tempfile::TempPath;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_write_to_a_full_disk_is_told_apart_and_the_file_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fetchabc");
+        std::fs::write(&path, "").unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let temporary = NamedTempFile::from_parts(full, TempPath::try_from_path(&path).unwrap());
+        let id = ObjectId::new(HashAlgorithm::Sha1.hash(b""), ObjectKind::File);
+        let mut pending = PendingObject { id, temporary, target: dir.path().join("target"), size_bytes: 0 };
+        let error = pending.write(b"x").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
+        assert!(error.to_string().contains(&id.to_string()), "{error}");
+        drop(pending);
+        assert!(!path.exists());
+    }
+}

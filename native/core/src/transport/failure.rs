@@ -77,13 +77,14 @@ impl Failure {
         Self::new(class, Error::new(ErrorKind::Unreachable, "fetch", format!("{url}: {reason}")))
     }
 
-    /// Wraps an error of the sink.
-    pub fn from_sink(error: Error) -> Self {
-        let class = match error.kind() {
-            ErrorKind::Corrupt => FailureClass::Corrupted,
-            ErrorKind::Cancelled => FailureClass::Cancelled,
-            _ => FailureClass::Local,
-        };
-        Self::new(class, error)
+    /// Wraps an error of the sink. One that blames the bytes gets `url`: the sink knows the object, not who sent it.
+    pub fn from_sink(url: &str, error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::Corrupt => {
+                Self::new(FailureClass::Corrupted, Error::new(ErrorKind::Corrupt, "fetch", url).with_source(error))
+            }
+            ErrorKind::Cancelled => Self::new(FailureClass::Cancelled, error),
+            _ => Self::new(FailureClass::Local, error),
+        }
     }
 }

@@ -51,7 +51,7 @@ impl FileTransport {
         if expected != length {
             return corrupted(format!("it has {length} bytes instead of {expected}"));
         }
-        sink.begin(Some(length)).map_err(Failure::from_sink)?;
+        sink.begin(Some(length)).map_err(|e| Failure::from_sink(&path, e))?;
         let offset = request.range.map_or(0, |range| range.offset);
         let copied = self.copy(file, offset, length, request, sink, &path)?;
         if copied != length {
@@ -90,7 +90,7 @@ impl FileTransport {
             };
             copied += got as u64;
             self.counters.count_bytes(got as u64);
-            sink.write(&step[..got]).map_err(Failure::from_sink)?;
+            sink.write(&step[..got]).map_err(|e| Failure::from_sink(path, e))?;
         }
         Ok(copied)
     }

@@ -194,7 +194,7 @@ impl HttpTransport {
         let mut body = response.into_body();
         let announced = body.size_hint().exact();
         verdict::check_length(uri, announced, request)?;
-        sink.begin(announced).map_err(Failure::from_sink)?;
+        sink.begin(announced).map_err(|e| Failure::from_sink(&uri.to_string(), e))?;
         let mut length = 0;
         while let Some(frame) = pace.wait(body.frame()).await.map_err(|slow| self.too_slow(uri, &slow))? {
             let frame = frame.map_err(|error| {
@@ -208,7 +208,7 @@ impl HttpTransport {
             }
             self.counters.count_bytes(bytes.len() as u64);
             let begun = Instant::now();
-            sink.write(&bytes).map_err(Failure::from_sink)?;
+            sink.write(&bytes).map_err(|e| Failure::from_sink(&uri.to_string(), e))?;
             pace.count(bytes.len() as u64, begun.elapsed()).map_err(|slow| self.too_slow(uri, &slow))?;
         }
         verdict::check_length(uri, Some(length), request)?;

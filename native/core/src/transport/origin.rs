@@ -187,11 +187,8 @@ impl Origin {
         sink: &mut (dyn Sink + Send),
     ) -> Result<Fetched, Failure> {
         let fetched = self.transport.fetch(&attempt.target, request, sink).await?;
-        sink.finish().map_err(|error| {
-            // The sink knows the object, only the origin knows who sent it.
-            let subject = format!("{}/{}", attempt.target.base_url, request.key);
-            Failure::from_sink(Error::new(error.kind(), "fetch", subject).with_source(error))
-        })?;
+        let url = || format!("{}/{}", attempt.target.base_url, url::escape(&request.key));
+        sink.finish().map_err(|error| Failure::from_sink(&url(), error))?;
         Ok(fetched)
     }
 
