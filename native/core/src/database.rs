@@ -5,8 +5,7 @@
 //! is then dropped, never stored. Files from outside are not trusted: their header is checked first, and databases with
 //! triggers or views are refused.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
@@ -230,18 +229,6 @@ impl Database {
         connection.close().map_err(|(_, e)| sql_error("close", &subject, e))?;
         let bytes = std::fs::read(&file).map_err(|e| Error::io("read", file.display().to_string(), e))?;
         check_header(&bytes, &subject)?;
-        Ok(bytes)
-    }
-
-    /// Returns the bytes of the file as they would be if it were closed now; the copy stays open.
-    pub(crate) fn snapshot(&self) -> Result<Vec<u8>> {
-        self.commit()?;
-        let mut bytes = Vec::new();
-        File::open(&self.file)
-            .and_then(|mut file| file.read_to_end(&mut bytes))
-            .map_err(|e| Error::io("read", self.file.display().to_string(), e))?;
-        check_header(&bytes, &self.subject)?;
-        self.begin()?;
         Ok(bytes)
     }
 }
