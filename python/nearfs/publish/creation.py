@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from nearfs.publish.places import Places
 
-    Step = Callable[[str], AbstractContextManager[None]]
+    Step = Callable[..., AbstractContextManager[None]]
 
 _REPLICABLE_TEXT = "This file marks the repository as replicatable to stratum 1 servers\n"
 # Shown in the manifest before the first publish sets the property.
@@ -114,13 +114,13 @@ def create(wanted: NewRepository, places: Places, step: Step) -> Repository:
         _create_storage(repository)
     with step("Signing 30 day whitelist with master key"):
         sign_whitelist(repository, key_files, now)
-    with step("Creating Initial Repository"):
+    with step("Creating Initial Repository", "(repository flagged volatile)... " if wanted.volatile else ""):
         _create_first_revision(wanted, repository, owner)
-    with step("Mounting CernVM-FS Storage... (overlayfs)"):
+    with step("Mounting CernVM-FS Storage", "(overlayfs) "):
         transaction.heal(repository)
     with step("Allowing Replication of this Repository"):
         files.replace(repository.storage / ".cvmfs_master_replica", _REPLICABLE_TEXT)
-    with step("Initial commit"):
+    with step("Initial commit", _greeting(repository)):
         _initial_commit(repository)
     _give_to_owner(repository, owner)
     with step("Updating global JSON information"):
@@ -179,10 +179,13 @@ def _create_first_revision(wanted: NewRepository, repository: Repository, owner:
     files.remove(revision.note_path(repository))
 
 
+def _greeting(repository: Repository) -> str:
+    return f"New CernVM-FS repository for {repository.fqrn}\n"
+
+
 def _initial_commit(repository: Repository) -> None:
     transaction.begin(repository)
-    text = f"New CernVM-FS repository for {repository.fqrn}\n"
-    (repository.union / "new_repository").write_text(text, encoding="ascii")
+    (repository.union / "new_repository").write_text(_greeting(repository), encoding="ascii")
     transaction.publish(repository, transaction.PublishOptions())
 
 

@@ -63,20 +63,32 @@ def check_new_name(repository: Repository, name: str, history: str | None) -> No
 def after_publish(
     repository: Repository,
     committed: Committed,
+    committed_s: int,
     history: str | None,
     options: PublishOptions,
     say: Callable[[str], None],
 ) -> str:
-    """Stores the history of a new revision: its own tag, `trunk` and `trunk-previous`; returns its hash."""
+    """Stores the history of a new revision: its own tag, `trunk` and `trunk-previous`; returns its hash.
+
+    `committed_s` is the time that the root catalog bears: a tag bears the same.
+    """
     from nearfs import _native
 
     present = _native.list_tags(str(repository.storage), history=history, fqrn=repository.fqrn)
-    head = _tag(HEAD, committed["root_hash"], committed["root_size"], committed["revision"], "current HEAD")
+    head: Tag = {
+        "name": HEAD,
+        "root_hash": committed["root_hash"],
+        "size": committed["root_size"],
+        "revision": committed["revision"],
+        "timestamp": committed_s,
+        "branch": "",
+        "description": "current HEAD",
+    }
     new = []
     if options.tag:
         new.append({**head, "name": options.tag, "description": options.message})
     elif repository.is_on("CVMFS_AUTO_TAG", default=True):
-        name = automatic_name({tag["name"] for tag in present}, time.gmtime())
+        name = automatic_name({tag["name"] for tag in present}, time.gmtime(committed_s))
         say(f"Using auto tag '{name}'")
         new.append({**head, "name": name, "description": ""})
     say(f"Tagging {repository.fqrn}")
@@ -89,18 +101,6 @@ def after_publish(
         add=new,  # type: ignore[arg-type]  # a spread of a TypedDict loses its type
         head=head,
     )
-
-
-def _tag(name: str, root_hash: str, size: int, number: int, description: str) -> Tag:
-    return {
-        "name": name,
-        "root_hash": root_hash,
-        "size": size,
-        "revision": number,
-        "timestamp": int(time.time()),
-        "branch": "",
-        "description": description,
-    }
 
 
 def automatic_name(taken: set[str], moment: time.struct_time) -> str:
@@ -134,8 +134,16 @@ def add(repository: Repository, name: str, *, message: str = "", root_hash: str 
             message = f"catalog with hash '{target}' does not exist"
             raise NotFound(message, operation="edit tags", subject=target, exit_code=1) from None
         description = message or (found["description"] if found else "")
-        tag = {**_tag(name, target, size, number, description), "timestamp": modified_s}
-        _store(repository, remove=[name] if found else [], new=[tag])  # type: ignore[list-item]
+        tag: Tag = {
+            "name": name,
+            "root_hash": target,
+            "size": size,
+            "revision": number,
+            "timestamp": modified_s,
+            "branch": "",
+            "description": description,
+        }
+        _store(repository, remove=[name] if found else [], new=[tag])
         return f"moving tag '{name}' from '{found['root_hash']}' to '{target}'" if found else ""
 
 

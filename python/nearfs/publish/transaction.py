@@ -119,6 +119,7 @@ def publish(
         _check_revision(options.manual_revision, present.revision)
         heal(repository)
         dirtab.apply(repository)
+        now_s = int(time.time())
         users.check_unused(repository, ignore_readers=options.force)
         # Refused by the kernel while anything is open for writing; from here on the tree cannot change.
         overlay.remount_union(repository, writable=False)
@@ -136,10 +137,10 @@ def publish(
                 ignore_special_files=repository.is_on("CVMFS_IGNORE_SPECIAL_FILES"),
                 ttl_s=repository.number("CVMFS_REPOSITORY_TTL", 240),
                 revision=options.manual_revision,
-                now_s=int(time.time()),
+                now_s=now_s,
                 progress=progress or _native.Progress(),
             )
-            history = tags.after_publish(repository, committed, present.history, options, say)
+            history = tags.after_publish(repository, committed, now_s, present.history, options, say)
             revision.activate(
                 repository,
                 revision.Head(

@@ -47,10 +47,12 @@ struct CachedCatalogs(Arc<ObjectCache>);
 
 impl CatalogSource for CachedCatalogs {
     fn load(&self, catalog: &NestedRow, subject: String) -> Result<Arc<CatalogIndex>> {
-        let file = self.0.open(&Want {
+        let want = Want {
             size_bytes: (catalog.size_bytes > 0).then_some(catalog.size_bytes),
             ..Want::bounded(ObjectId::new(catalog.hash, ObjectKind::Catalog), CATALOG_LIMIT_BYTES)
-        })?;
+        };
+        let name_it = |e: Error| Error::new(e.kind(), "load catalog", subject.as_str()).with_source(e);
+        let file = self.0.open(&want).map_err(name_it)?;
         CatalogIndex::decode(file.cache_path(), subject).map(Arc::new)
     }
 }

@@ -171,7 +171,8 @@ fn fetch_certificate(
         // Its failure shows again, with its own error, when the root catalog is opened.
         scope.spawn(move || drop(cache.open(&root)));
         cache.read_small(&want(hash, ObjectKind::Certificate, CERTIFICATE_LIMIT_BYTES))
-    })?;
+    })
+    .map_err(|e| Error::new(e.kind(), "load certificate", format!("{hash} of {}", trust.fqrn)).with_source(e))?;
     let certificate = Certificate::parse(&pem)
         .map_err(|e| Error::format("read certificate", format!("{hash} of {}", trust.fqrn), e))?;
     Ok((certificate, hash))
