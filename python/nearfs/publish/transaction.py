@@ -185,10 +185,11 @@ def heal(repository: Repository) -> list[str]:
         done.append("closed the transaction that was published")
     if revision.note_path(repository).exists():
         files.remove(revision.note_path(repository))
-    overlay.make_directories(repository)
     root_hash = repository.manifest().fields.root_hash
     if repository.mounted_root != root_hash or not _answers(repository):
+        # First of all: a dead client's mount point answers nothing but errors.
         overlay.unmount_all(repository)
+        overlay.make_directories(repository)
         overlay.set_root(repository, root_hash)
         overlay.mount_read_only(repository)
         done.append(f"mounted revision {root_hash} on {repository.read_only}")
