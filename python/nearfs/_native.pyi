@@ -5,9 +5,12 @@ Unix seconds; sizes are bytes. Every failure of the engine is a `nearfs.errors.N
 may block let other Python threads run. Nothing here calls back into Python.
 """
 
-from typing import TypeAlias, TypedDict, final
+from typing import Final, TypeAlias, TypedDict, final
 
 PathLike: TypeAlias = str | bytes
+
+__VERSION__: Final[str]
+"""Version of the engine; the package's own."""
 
 class Committed(TypedDict):
     """A revision whose objects and catalogs are stored; nothing refers to it before a manifest does."""

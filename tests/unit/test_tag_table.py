@@ -1,13 +1,18 @@
 """The words of `cvmfs_server tag`: the table for people, the lines for scripts, sizes and times."""
 
+from __future__ import annotations
+
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
-from nearfs._native import Tag
 from nearfs.cli import tag_cmd
 from nearfs.errors import InvalidInput
 from nearfs.publish import tags
+
+if TYPE_CHECKING:
+    from nearfs._native import Tag
 
 
 def tag(name: str, revision: int, description: str = "", branch: str = "") -> Tag:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import signal
 import time
 from dataclasses import dataclass
@@ -219,13 +220,15 @@ def _mount(request: Request) -> Mount:
 
     config, options = request.config, request.options
     owner = _owner(request)
+    _raise_file_limit(config.nfiles)
     try:
+        _start_log(request)
         return _native.mount(
             fqrn=config.fqrn,
             mountpoint=request.mountpoint,
             server_urls=list(config.server_urls),
             public_keys=[_key(path) for path in config.public_keys],
-            blacklist="",
+            blacklist=_text(config.blacklist),
             cache_dir=config.cache_dir,
             is_shared_cache=config.shared_cache,
             workspace=config.workspace,
@@ -251,6 +254,41 @@ def _mount(request: Request) -> Mount:
     except NearfsError as error:
         error.exit_code = _code(error)
         raise
+
+
+def _start_log(request: Request) -> None:
+    """Sends the engine's log to the file that the configuration names, or to standard error where a person debugs."""
+    from nearfs import _native
+
+    config = request.config
+    if config.debug_log:
+        _native.log_to(config.debug_log, "debug")
+    elif request.options.debug:
+        _native.log_to(None, "debug")
+    elif config.syslog.file:
+        _native.log_to(config.syslog.file, "info")
+
+
+def _raise_file_limit(wanted: int | None) -> None:
+    """Allows as many open files as CVMFS_NFILES says; only root goes beyond the hard limit, others get that."""
+    if wanted is None:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
+    except (OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+
+
+def _text(path: str) -> str:
+    """Returns a text file that may be missing."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        message = f"cannot read {path}: {error.strerror}"
+        raise PermissionDenied(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE) from error
 
 
 def _owner(request: Request) -> tuple[int, int]:

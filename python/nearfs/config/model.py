@@ -48,6 +48,7 @@ class ClientConfig:
     server_urls: tuple[str, ...]
     http_proxy: str
     public_keys: tuple[str, ...]
+    blacklist: str
     cache_dir: str
     shared_cache: bool
     workspace: str
@@ -73,6 +74,7 @@ class ClientConfig:
     protected_xattrs: tuple[str, ...]
     privileged_gids: tuple[int, ...]
     syslog: SyslogSettings
+    debug_log: str | None
     user: str | None
     mount_dir: str | None
     environment: Mapping[str, str] = field(repr=False)
@@ -94,6 +96,7 @@ def client_config(settings: Settings) -> ClientConfig:
         server_urls=_server_urls(settings),
         http_proxy=proxy,
         public_keys=public_key_files(settings),
+        blacklist=settings.get("CVMFS_BLACKLIST") or f"{settings.root}/blacklist",
         cache_dir=cache_dir,
         shared_cache=settings.is_on("CVMFS_SHARED_CACHE"),
         workspace=workspace,
@@ -119,6 +122,7 @@ def client_config(settings: Settings) -> ClientConfig:
         protected_xattrs=values.split(settings, "CVMFS_XATTR_PROTECTED_XATTRS", ","),
         privileged_gids=_privileged_gids(settings),
         syslog=_syslog(settings),
+        debug_log=settings.get("CVMFS_DEBUGLOG") or None,
         user=settings.get("CVMFS_USER") or None,
         mount_dir=settings.get("CVMFS_MOUNT_DIR") or None,
         environment=symlink_environment(settings),
