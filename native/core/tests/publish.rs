@@ -1,5 +1,7 @@
 //! A published tree reads back as it was, revision after revision.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;
@@ -89,7 +91,11 @@ impl Repository {
 
     fn objects(&self) -> u64 {
         let mut count = 0;
-        self.store.list(&mut |_, _| Ok(count += 1)).unwrap();
+        let mut visit = |_, _| {
+            count += 1;
+            Ok(())
+        };
+        self.store.list(&mut visit).unwrap();
         count
     }
 }
@@ -214,7 +220,7 @@ fn every_kind_of_change_arrives() {
     });
     assert_eq!(repository.head.changes.directories_removed, 5);
     repository.edit(|t| take(t, "/renamed"));
-    repository.edit(|t| t.clear());
+    repository.edit(Tree::clear);
     assert_eq!(repository.head.revision, 12);
 }
 
@@ -273,7 +279,9 @@ fn the_kernels_whiteouts_are_understood() {
     fs::write(upper.join(".wh.never-was"), b"").unwrap();
     repository.publish(&Source::Overlay { upper });
     let mut tree = repository.tree.clone();
-    ["/a", "/link", "/pipe"].iter().for_each(|path| take(&mut tree, path));
+    for path in ["/a", "/link", "/pipe"] {
+        take(&mut tree, path);
+    }
     expect(&repository.store, &repository.head.root_hash, &tree);
     assert_eq!(repository.head.changes.files_removed, 4);
 }
@@ -403,9 +411,9 @@ fn what_must_not_be_published_is_refused_and_changes_nothing() {
         let path = upper.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         if is_directory {
-            fs::create_dir(&path).unwrap()
+            fs::create_dir(&path).unwrap();
         } else {
-            fs::write(&path, b"").unwrap()
+            fs::write(&path, b"").unwrap();
         }
         let error = repository.try_publish(&Source::Overlay { upper }).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
@@ -527,7 +535,7 @@ fn any_path() -> impl Strategy<Value = String> {
     prop::collection::vec(name, 1..5).prop_map(|names| {
         // A marker ends the path: it is no directory.
         let end = names.iter().position(|name| *name == MARKER).map_or(names.len(), |index| index + 1);
-        names[..end].iter().map(|name| format!("/{name}")).collect()
+        format!("/{}", names[..end].join("/"))
     })
 }
 
@@ -550,7 +558,7 @@ fn apply(tree: &mut Tree, edits: &[(String, Option<Model>)]) {
             None => take(tree, path),
             Some(_) if *path == format!("/{MARKER}") => {}
             Some(model) if path.ends_with(MARKER) => {
-                put(tree, path, Model { kind: Kind::File(vec![]), mode: 0o644, ..model.clone() })
+                put(tree, path, Model { kind: Kind::File(vec![]), mode: 0o644, ..model.clone() });
             }
             Some(model) => put(tree, path, model.clone()),
         }

@@ -14,9 +14,10 @@ const SCHEMA_NUMBER: f64 = 2.5;
 /// Versions are compared with this tolerance.
 const SCHEMA_TOLERANCE: f64 = 0.0005;
 
-/// Bytes of a database page in new catalogs. Measured with 50 catalogs of 600 small files: pages of 4096 bytes give
-/// files of equal compressed size and write a fifth faster than 1024, and a file system maps them one to one.
-pub const PAGE_BYTES: u32 = 4096;
+/// Bytes of a database page in new catalogs, as the reference has it. Measured with 50 catalogs of 612 entries each:
+/// against pages of 4096 bytes, stored catalogs are 5 KiB (a tenth) smaller, which every client downloads, and the
+/// commit of all of them takes 0.16 s instead of 0.23 s. Readers accept any size.
+pub const PAGE_BYTES: u32 = 1024;
 
 const CREATE_PROPERTIES: &str =
     "CREATE TABLE properties (key TEXT, value TEXT, CONSTRAINT pk_properties PRIMARY KEY (key));";
@@ -84,6 +85,10 @@ fn upgrade(database: &Database, step: &Upgrade) -> Result<()> {
         && !database.has_column(table, column)?
     {
         database.run(&format!("ALTER TABLE {table} ADD COLUMN {column} {kind};"))?;
+        if column == "size" {
+            // Unknown is 0 here; in the other new columns it is NULL.
+            database.run("UPDATE nested_catalogs SET size = 0;")?;
+        }
     }
     if let Some((table, create)) = step.table
         && !database.has_table(table)?

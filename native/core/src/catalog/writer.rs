@@ -143,13 +143,14 @@ impl CatalogWriter {
     pub fn finish(self, seal: &Seal, subtree: Counters) -> Result<Finished> {
         self.set_property("revision", &seal.revision.to_string())?;
         self.set_property("last_modified", &seal.last_modified.to_string())?;
-        match seal.previous {
-            Previous::Absent => {}
-            // 40 zeros without a tag, whatever the algorithm: that is how the reference prints it (4.8).
-            Previous::Null => {
-                self.set_property("previous_revision", &ContentHash::null(HashAlgorithm::Sha1).to_string())?
-            }
-            Previous::Catalog(hash) => self.set_property("previous_revision", &hash.to_string())?,
+        // 40 zeros without a tag, whatever the algorithm: that is how the reference prints the null hash (4.8).
+        let previous = match seal.previous {
+            Previous::Absent => None,
+            Previous::Null => Some(ContentHash::null(HashAlgorithm::Sha1)),
+            Previous::Catalog(hash) => Some(hash),
+        };
+        if let Some(hash) = previous {
+            self.set_property("previous_revision", &hash.to_string())?;
         }
         if let Some(ttl_s) = seal.ttl_s {
             self.set_property("TTL", &ttl_s.to_string())?;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nearfs_format::dirent::{EntryFlags, FileType};
 use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_format::symlink;
+use parking_lot::Mutex;
 
 use crate::cache::fill::{ObjectCache, Want};
 use crate::catalog::index::{CatalogIndex, RowId};
@@ -207,7 +208,7 @@ impl Client {
         }
         if let Some(chunks) = catalog.index.chunks(*row)? {
             let compression = entry.compression;
-            return Ok((OpenFile::Chunked { path: path(), chunks, compression, last: Default::default() }, direct_io));
+            return Ok((OpenFile::Chunked { path: path(), chunks, compression, last: Mutex::default() }, direct_io));
         }
         // An empty file's content is known; asking for it would cost a round trip.
         if entry.size == 0 {

@@ -44,14 +44,13 @@ impl OpenFile {
                     let Some(number) = chunks.index_at(offset) else { break };
                     let chunk = chunks.as_slice()[number];
                     let kept = last.lock().clone().filter(|(n, _)| *n == number).map(|(_, object)| object);
-                    let object = match kept {
-                        Some(object) => object,
-                        None => {
-                            let id = ObjectId::new(chunk.hash, ObjectKind::Chunk);
-                            let object = cache.open(&Want::sized(id, *compression, chunk.size))?;
-                            *last.lock() = Some((number, object.clone()));
-                            object
-                        }
+                    let object = if let Some(object) = kept {
+                        object
+                    } else {
+                        let id = ObjectId::new(chunk.hash, ObjectKind::Chunk);
+                        let object = cache.open(&Want::sized(id, *compression, chunk.size))?;
+                        *last.lock() = Some((number, object.clone()));
+                        object
                     };
                     let inside = offset - chunk.offset;
                     let wanted = left.min(usize::try_from(chunk.size - inside).unwrap_or(usize::MAX));

@@ -19,7 +19,7 @@ use crate::store::Store;
 
 /// A revision in the store.
 #[derive(Debug)]
-pub(super) struct Revision {
+pub(super) struct Done {
     pub(super) tree: FinishedTree,
     pub(super) revision: u64,
     pub(super) changes: ChangeCounts,
@@ -34,7 +34,7 @@ pub(super) fn commit(
     settings: &PublishSettings,
     progress: &Progress,
     tally: &Tally,
-) -> Result<Revision> {
+) -> Result<Done> {
     let revision = next_revision(&tree, settings)?;
     let mut commit = Commit {
         tree: &mut tree,
@@ -57,7 +57,7 @@ pub(super) fn commit(
         is_volatile: settings.volatile,
         workers: settings.worker_count(),
     };
-    Ok(Revision { tree: finish(tree, store, &values, tally)?, revision, changes })
+    Ok(Done { tree: finish(tree, store, &values, tally)?, revision, changes })
 }
 
 /// Returns the revision after the base, or the one that was asked for.

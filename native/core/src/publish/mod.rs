@@ -78,17 +78,17 @@ fn commit_plan(
 ) -> Result<Committed> {
     let tally = pipeline::Tally::default();
     let contents = pipeline::store_contents(store, &plan, settings, progress, &tally)?;
-    let revision = commit::commit(tree, store, &plan, contents, settings, progress, &tally)?;
+    let done = commit::commit(tree, store, &plan, contents, settings, progress, &tally)?;
     store.sync()?;
     Ok(Committed {
-        root_hash: revision.tree.root.hash,
-        root_size_bytes: revision.tree.root.size_bytes,
-        revision: revision.revision,
+        root_hash: done.tree.root.hash,
+        root_size_bytes: done.tree.root.size_bytes,
+        revision: done.revision,
         ttl_s: settings.ttl_s,
         objects_new: tally.objects(),
         bytes_new: tally.bytes(),
-        catalogs_new: revision.tree.catalogs,
-        changes: revision.changes,
+        catalogs_new: done.tree.catalogs,
+        changes: done.changes,
         warnings: plan.warnings,
     })
 }

@@ -74,12 +74,15 @@ impl<'s> CatalogTree<'s> {
         })?;
         let id = ObjectId::new(hash, ObjectKind::Catalog);
         let stored = read_verified(self.store, &id, codec::stored_size_limit(CATALOG_LIMIT_BYTES))?;
+        if row.size_bytes > CATALOG_LIMIT_BYTES {
+            let subject = format!("{id} of {}: its parent says that it has {} bytes", row.path, row.size_bytes);
+            return Err(Error::new(ErrorKind::Corrupt, "open", subject));
+        }
         let bytes = match row.size_bytes {
             0 => codec::inflate_bounded(&stored, CATALOG_LIMIT_BYTES),
-            size_bytes if size_bytes <= CATALOG_LIMIT_BYTES => codec::inflate_exact(&stored, size_bytes),
-            _ => codec::inflate_bounded(&stored, CATALOG_LIMIT_BYTES),
+            size_bytes => codec::inflate_exact(&stored, size_bytes),
         }
-        .map_err(|e| Error::format("inflate", id.to_string(), e))?;
+        .map_err(|e| Error::format("inflate", format!("{id} of {}", row.path), e))?;
         let writer = CatalogWriter::open(&self.scratch, &row.path, &bytes)?;
         let stored_counters = writer.stored_counters();
         let nested = writer.nested()?.into_iter().map(|row| (row.path.as_bytes().to_vec(), row)).collect();
@@ -210,7 +213,8 @@ impl<'s> CatalogTree<'s> {
     pub(super) fn remove(&mut self, path: &RepoPath) -> Result<Removed> {
         let holder = self.holder(path)?;
         let row = self.node(holder)?.writer.find(path)?.ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "remove", format!("{path}: the base revision has no such entry"))
+            // The plan found it: the catalog contradicts itself, or the plan is one of another revision.
+            Error::new(ErrorKind::Corrupt, "remove", format!("{path}: the base revision has no such entry"))
         })?;
         if row.entry.file_type() != Some(FileType::Directory) {
             self.leave_hardlink_group(holder, path, &row.entry)?;
@@ -289,7 +293,7 @@ impl<'s> CatalogTree<'s> {
     pub(super) fn split(&mut self, path: &RepoPath) -> Result<()> {
         let outer = self.holder(path)?;
         let row = self.node(outer)?.writer.find(path)?.filter(|row| row.entry.is_directory()).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "make a nested catalog of", format!("{path}: there is no such directory"))
+            Error::new(ErrorKind::Corrupt, "make a nested catalog of", format!("{path}: there is no such directory"))
         })?;
         let writer = CatalogWriter::create(&self.scratch, path)?;
         let mut root = row.entry.clone();

@@ -14,6 +14,7 @@ use nearfs_format::history::{
 };
 use nearfs_format::object::{ObjectId, ObjectKind};
 
+use crate::catalog::schema::PAGE_BYTES;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::verify::read_verified;
@@ -21,7 +22,6 @@ use crate::store::{ObjectRead, Store};
 
 const SCHEMA: &str = "1.0";
 const SCHEMA_REVISION: i64 = 3;
-const PAGE_BYTES: u32 = 4096;
 /// Largest uncompressed history that is accepted: room for over a million tags.
 const HISTORY_LIMIT_BYTES: u64 = 512 << 20;
 /// So many automatic tags within one second are an error, not a wish.

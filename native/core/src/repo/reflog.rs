@@ -9,6 +9,7 @@ use std::path::Path;
 use nearfs_format::hash::{ContentHash, HashAlgorithm};
 use nearfs_format::reflog::{RefKind, SCHEMA, SCHEMA_REVISION};
 
+use crate::catalog::schema::PAGE_BYTES;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{ObjectRead, Store};
@@ -17,7 +18,6 @@ use crate::store::{ObjectRead, Store};
 pub const REFLOG_NAME: &str = ".cvmfsreflog";
 /// Largest reference log that is accepted: room for several million references.
 const REFLOG_LIMIT_BYTES: u64 = 512 << 20;
-const PAGE_BYTES: u32 = 4096;
 
 const CREATE: [&str; 2] = [
     "CREATE TABLE properties (key TEXT, value TEXT, CONSTRAINT pk_properties PRIMARY KEY (key));",

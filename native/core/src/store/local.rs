@@ -355,7 +355,11 @@ mod tests {
         assert_eq!(store.read(&object, 1).unwrap(), b"x");
         assert_eq!(store.read(&object, 0).unwrap_err().kind(), ErrorKind::Corrupt);
         let mut seen = Vec::new();
-        store.list(&mut |id, size_bytes| Ok(seen.push((id, size_bytes)))).unwrap();
+        let mut visit = |id, size_bytes| {
+            seen.push((id, size_bytes));
+            Ok(())
+        };
+        store.list(&mut visit).unwrap();
         assert_eq!(seen, [(object, 1)]);
         store.sync().unwrap();
         assert_eq!(temporaries(&store), 0);
