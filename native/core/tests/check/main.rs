@@ -1,0 +1,7 @@
+//! The check of a repository: it accepts what is sound, and finds every class of damage.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+mod damage;
+mod fixture;
+mod golden;
+mod records;
