@@ -39,6 +39,7 @@ CORE_LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"prefetch"}),
     frozenset({"repo"}),
     frozenset({"catalog"}),
+    frozenset({"database"}),  # working copies of SQLite files
     frozenset({"cache"}),
     frozenset({"store"}),
     frozenset({"transport"}),

@@ -1,48 +1,46 @@
 """The extension: the engine's face in Python.
 
-Paths are `bytes` or `str` of the file system; hashes are text in the format's form (`<40 hex>[-algorithm]`); times are
+Paths are those of the file system; hashes are text in the format's form (`<40 hex>[-algorithm]`); times are
 Unix seconds; sizes are bytes. Every failure of the engine is a `nearfs.errors.NearfsError` of its kind. Functions that
 may block let other Python threads run. Nothing here calls back into Python.
 """
 
-from typing import Final, TypeAlias, TypedDict, final
+import os
+from typing import Final, TypeAlias, final
 
-PathLike: TypeAlias = str | bytes
+from nearfs.records import Committed, Finding, Tag
+
+_Path: TypeAlias = str | os.PathLike[str]
+
+__all__ = [
+    "__VERSION__",
+    "Mount",
+    "Progress",
+    "catalog_facts",
+    "check",
+    "check_history",
+    "check_references",
+    "clear_stale_mount",
+    "create_repository",
+    "create_storage",
+    "edit_tags",
+    "error_kinds",
+    "is_debug_build",
+    "is_mounted",
+    "list_tags",
+    "log_to",
+    "mount",
+    "plan_publish",
+    "publish",
+    "put_object",
+    "read_object",
+    "record_references",
+    "sync_storage",
+    "write_named",
+]
 
 __VERSION__: Final[str]
 """Version of the engine; the package's own."""
-
-class Committed(TypedDict):
-    """A revision whose objects and catalogs are stored; nothing refers to it before a manifest does."""
-
-    root_hash: str
-    root_size: int
-    revision: int
-    ttl_s: int
-    objects_new: int
-    bytes_new: int
-    catalogs_new: int
-    entries_added: int
-    entries_removed: int
-    entries_changed: int
-    warnings: list[str]
-
-class Tag(TypedDict):
-    """A row of the history: a named revision."""
-
-    name: str
-    root_hash: str
-    size: int
-    revision: int
-    timestamp: int
-    branch: str
-    description: str
-
-class Finding(TypedDict):
-    """One problem that a check found."""
-
-    subject: str
-    problem: str
 
 @final
 class Progress:
@@ -76,13 +74,13 @@ class Mount:
 def mount(
     *,
     fqrn: str,
-    mountpoint: PathLike,
+    mountpoint: _Path,
     server_urls: list[str],
     public_keys: list[bytes],
     blacklist: str,
-    cache_dir: PathLike,
+    cache_dir: _Path,
     is_shared_cache: bool,
-    workspace: PathLike,
+    workspace: _Path,
     root_hash: str | None,
     tag: str | None,
     date_s: int | None,
@@ -108,28 +106,28 @@ def mount(
     `Busy` (mount point or cache in use), `PermissionDenied`.
     """
 
-def is_mounted(mountpoint: PathLike) -> bool:
+def is_mounted(mountpoint: _Path) -> bool:
     """Tells whether the mount table has a file system on exactly this path."""
 
-def clear_stale_mount(mountpoint: PathLike) -> bool:
+def clear_stale_mount(mountpoint: _Path, fsname: str = "cvmfs2") -> bool:
     """Unmounts what a crashed client left behind; returns whether there was such a thing."""
 
-def log_to(file: PathLike | None, level: str) -> None:
+def log_to(file: _Path | None, level: str) -> None:
     """Writes the engine's log to a file, or to standard error; once per process."""
 
-def create_storage(storage: PathLike) -> None:
+def create_storage(storage: _Path) -> None:
     """Makes the directories of a repository's storage; those that exist stay."""
 
 def create_repository(
-    storage: PathLike, *, fqrn: str, hash_algorithm: str, uid: int, gid: int, now_s: int, volatile: bool
+    storage: _Path, *, fqrn: str, hash_algorithm: str, uid: int, gid: int, now_s: int, volatile: bool
 ) -> Committed:
     """Stores the empty root catalog of revision 0."""
 
 def publish(
-    storage: PathLike,
+    storage: _Path,
     *,
     base_root_hash: str,
-    source: PathLike,
+    source: _Path,
     is_overlay: bool,
     hash_algorithm: str,
     compression: str,
@@ -148,27 +146,27 @@ def publish(
     """
 
 def plan_publish(
-    storage: PathLike, *, base_root_hash: str, source: PathLike, is_overlay: bool, ignore_special_files: bool
+    storage: _Path, *, base_root_hash: str, source: _Path, is_overlay: bool, ignore_special_files: bool
 ) -> list[str]:
     """Returns what a publish would change, a line an entry: `[add] /a/b`, `[mod]`, `[rem]`, `[x-catalog-add] a`."""
 
-def put_object(storage: PathLike, content: bytes, *, suffix: str, hash_algorithm: str) -> str:
+def put_object(storage: _Path, content: bytes, *, suffix: str, hash_algorithm: str) -> str:
     """Stores a compressed object (`X` certificate, `M` metainfo) and returns its hash."""
 
-def read_object(storage: PathLike, hash_text: str, *, suffix: str, limit: int) -> bytes:
+def read_object(storage: _Path, hash_text: str, *, suffix: str, limit: int) -> bytes:
     """Returns the content of a stored object, checked and inflated."""
 
-def write_named(storage: PathLike, name: str, content: bytes) -> None:
+def write_named(storage: _Path, name: str, content: bytes) -> None:
     """Replaces a file in the repository's root, all or nothing, on disk when it returns."""
 
-def sync_storage(storage: PathLike) -> None:
+def sync_storage(storage: _Path) -> None:
     """Returns when everything stored so far is on disk."""
 
-def list_tags(storage: PathLike, *, history: str | None, fqrn: str) -> list[Tag]:
+def list_tags(storage: _Path, *, history: str | None, fqrn: str) -> list[Tag]:
     """Returns the tags, newest first; none without a history."""
 
 def edit_tags(
-    storage: PathLike,
+    storage: _Path,
     *,
     history: str | None,
     fqrn: str,
@@ -182,11 +180,11 @@ def edit_tags(
     `head` is the revision that was just published: `trunk` follows it and `trunk-previous` keeps the one before.
     """
 
-def catalog_facts(storage: PathLike, root_hash: str) -> tuple[int, int, int]:
+def catalog_facts(storage: _Path, root_hash: str) -> tuple[int, int, int]:
     """Returns revision, last-modified time and uncompressed size of a root catalog."""
 
 def record_references(
-    storage: PathLike,
+    storage: _Path,
     *,
     fqrn: str,
     hash_algorithm: str,
@@ -200,7 +198,7 @@ def record_references(
     """
 
 def check(
-    storage: PathLike,
+    storage: _Path,
     *,
     fqrn: str,
     root_hash: str,
@@ -211,10 +209,10 @@ def check(
 ) -> tuple[list[tuple[str, str]], list[Finding]]:
     """Walks every catalog of a revision; returns its catalogs (hash, path) and what is wrong."""
 
-def check_history(storage: PathLike, *, history: str, fqrn: str) -> list[Finding]:
+def check_history(storage: _Path, *, history: str, fqrn: str) -> list[Finding]:
     """Returns what is wrong with a history."""
 
-def check_references(storage: PathLike, *, checksum: str, references: list[tuple[str, str]]) -> list[Finding]:
+def check_references(storage: _Path, *, checksum: str, references: list[tuple[str, str]]) -> list[Finding]:
     """Returns what is wrong with the reference log: its hash, and which of the references it lacks."""
 
 def error_kinds() -> list[str]:

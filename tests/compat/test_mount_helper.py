@@ -82,5 +82,5 @@ def test_a_failed_mount_exits_with_32(configuration: Path, tmp_path: Path) -> No
     path = tmp_path / "wrong.conf"
     path.write_text(text)
     (tmp_path / "mnt").mkdir()
-    words = ["-o", f"config={path}", NAME, tmp_path / "mnt"]
-    assert processes.run([*HELPER, *words], check=False).returncode == 32
+    done = processes.run([*HELPER, "-o", f"config={path}", NAME, tmp_path / "mnt"], check=False)
+    assert done.returncode == 32

@@ -12,7 +12,7 @@ from nearfs.errors import InvalidInput
 from nearfs.publish import tags
 
 if TYPE_CHECKING:
-    from nearfs._native import Tag
+    from nearfs.records import Tag
 
 
 def tag(name: str, revision: int, description: str = "", branch: str = "") -> Tag:

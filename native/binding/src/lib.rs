@@ -3,6 +3,7 @@
 //! Owns the mapping between Rust values and Python objects, and nothing else: each function takes its arguments,
 //! detaches from the interpreter, calls the engine and converts the answer. No Rust thread ever enters Python.
 
+mod check;
 mod errors;
 mod mount;
 mod progress;
@@ -19,6 +20,8 @@ mod _native {
     #[pymodule_export]
     const __VERSION__: &str = env!("CARGO_PKG_VERSION");
 
+    #[pymodule_export]
+    use crate::check::{check_history, check_references, check_revision};
     #[pymodule_export]
     use crate::errors::error_kinds;
     #[pymodule_export]

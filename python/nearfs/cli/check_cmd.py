@@ -17,7 +17,7 @@ from nearfs.publish.repository import Repository
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nearfs._native import Finding
+    from nearfs.records import Finding
     from nearfs.signing import ManifestFields
 
 

@@ -18,7 +18,7 @@ from nearfs.publish.repository import Repository
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nearfs._native import Tag
+    from nearfs.records import Tag
 
 _COLUMNS = ("Name", "Revision", "Timestamp", "Branch", "Description")
 _TIMESTAMP, _DESCRIPTION = 2, 4

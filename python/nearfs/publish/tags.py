@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from nearfs._native import Committed, Tag
     from nearfs.publish.repository import Repository
     from nearfs.publish.transaction import PublishOptions
+    from nearfs.records import Committed, Tag
 
 HEAD, UNDO = "trunk", "trunk-previous"
 _NAME = re.compile(r"[A-Za-z0-9_./:-]+")

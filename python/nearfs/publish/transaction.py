@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from nearfs._native import Committed, Progress
+    from nearfs._native import Progress
     from nearfs.publish.repository import Repository
+    from nearfs.records import Committed
 
 _EXIT_OPEN = 17
 _EXIT_NOT_OPEN = 22
