@@ -113,7 +113,8 @@ pub struct CatalogReader {
     connection: Connection,
     subject: String,
     schema: Schema,
-    properties: HashMap<String, String>,
+    /// Values as bytes: `root_prefix` is a path, and paths need not be UTF-8.
+    properties: HashMap<String, Vec<u8>>,
 }
 
 impl CatalogReader {
@@ -124,7 +125,7 @@ impl CatalogReader {
         let connection = Connection::open_with_flags(immutable_uri(file), flags).map_err(|e| broken(&subject, e))?;
         Self::check_database(&connection, &subject)?;
         let properties = read_properties(&connection).map_err(|e| broken(&subject, e))?;
-        let number = |key: &str| properties.get(key).map(|v| v.trim());
+        let number = |key: &str| properties.get(key).map(|v| std::str::from_utf8(v).unwrap_or_default().trim());
         let schema = Schema {
             version: number("schema").map_or(Some(1.0), |v| v.parse().ok()).unwrap_or(-1.0),
             revision: number("schema_revision").and_then(|v| v.parse().ok()).unwrap_or(0),
@@ -155,9 +156,9 @@ impl CatalogReader {
         self.schema
     }
 
-    /// Returns a property's text.
+    /// Returns a property's text; absent, or not UTF-8, is `None`.
     pub fn property(&self, key: &str) -> Option<&str> {
-        self.properties.get(key).map(String::as_str)
+        std::str::from_utf8(self.properties.get(key)?).ok()
     }
 
     /// Returns a property that holds a non-negative integer; absent, or not one, is `None`.
@@ -167,7 +168,7 @@ impl CatalogReader {
 
     /// Returns the path at which this catalog is mounted; the root for a root catalog.
     pub fn root_prefix(&self) -> Result<RepoPath> {
-        RepoPath::parse(self.property("root_prefix").unwrap_or_default().as_bytes())
+        RepoPath::parse(self.properties.get("root_prefix").map(Vec::as_slice).unwrap_or_default())
             .map_err(|e| Error::format(OPERATION, &self.subject, e))
     }
 
@@ -331,10 +332,10 @@ impl CatalogReader {
     }
 }
 
-fn read_properties(connection: &Connection) -> rusqlite::Result<HashMap<String, String>> {
+fn read_properties(connection: &Connection) -> rusqlite::Result<HashMap<String, Vec<u8>>> {
     connection
-        .prepare("SELECT key, CAST(value AS TEXT) FROM properties")?
-        .query_map([], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?.unwrap_or_default())))?
+        .prepare("SELECT key, CAST(value AS BLOB) FROM properties")?
+        .query_map([], |row| Ok((row.get(0)?, row.get::<_, Option<Vec<u8>>>(1)?.unwrap_or_default())))?
         .collect()
 }
 
