@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,23 @@ def test_open_files_keep_a_transaction_open(publisher: Publisher, tmp_path: Path
         assert f"Open writable file descriptors on {publisher.fqrn}" in refused.stderr
     publisher.server("publish", publisher.fqrn)
     assert held.exists()
+
+
+def test_an_interrupt_keeps_the_transaction_open(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.create()
+    publisher.server("transaction", publisher.fqrn)
+    with (publisher.union / "large").open("wb") as out:
+        for number in range(120):
+            out.write(number.to_bytes(4, "little") * (1 << 18))
+    with processes.started(command("publish", publisher.fqrn), tmp_path / "log", env=publisher.environment) as running:
+        time.sleep(1.0)
+        running.send_signal(signal.SIGINT)
+        code = running.wait(30)
+    if code != 0:  # a fast machine may have been done
+        assert "interrupted" in (tmp_path / "log").read_text()
+        assert "in transaction" in publisher.server("list").stdout
+        publisher.server("publish", publisher.fqrn)
+    assert (publisher.union / "large").stat().st_size == 120 << 20
 
 
 def test_tags_are_added_moved_shown_and_removed(publisher: Publisher) -> None:

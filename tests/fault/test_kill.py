@@ -6,7 +6,8 @@ removal, N growing until the command survives. Nothing in the product knows of t
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.format.listing import list_tree
 from tests.format.manifest import read_manifest
 from tests.support import mounts, processes
 from tests.support.publishing import Publisher, command, publishing
+from tests.support.serving import serving
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
@@ -27,6 +29,11 @@ LIMIT = 60
 
 def killed(words: list[str | Path], calls: str, number: int, env: dict[str, str]) -> bool:
     """Runs a `cvmfs_server` command that is killed at a system call; returns whether it came so far."""
+    return killed_command(command(*words), calls, number, env)
+
+
+def killed_command(words: Sequence[str | Path], calls: str, number: int, env: dict[str, str]) -> bool:
+    """Runs a command that is killed at a system call; returns whether it failed."""
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is missing: apt-get install strace")
@@ -34,7 +41,7 @@ def killed(words: list[str | Path], calls: str, number: int, env: dict[str, str]
     # -D: the command is our child and strace a daemon beside it, which goes on with the client that the command starts.
     trace = [strace, "-D", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={inject}"]
     done = subprocess.Popen(
-        [*trace, *command(*words)],
+        [*trace, *words],
         env=processes.marked_environment(env),
         cwd="/",
         stdin=subprocess.DEVNULL,
@@ -102,6 +109,35 @@ def test_a_killed_mkfs_can_be_removed_and_made_again(tmp_path: Path) -> None:
             if not was_killed:
                 return
     pytest.fail("mkfs never came to its end")
+
+
+def test_a_killed_start_of_a_mount_is_mended_by_the_next(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.create()
+    with publisher.transaction() as union:
+        (union / "content").write_text("whole\n")
+    with serving(publisher.storage.parent, tmp_path / "server") as running:
+        point, configuration = tmp_path / "mnt", tmp_path / "client.conf"
+        point.mkdir()
+        settings = publisher.client_settings(running.url, tmp_path / "cache")
+        configuration.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        client: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "nearfs.compat.cvmfs2",
+            "-o",
+            f"config={configuration}",
+            publisher.fqrn,
+            point,
+        ]
+        kills = 0
+        for calls in ("rename,renameat,renameat2", "mount,fsmount,move_mount", "mkdir,mkdirat"):
+            for number in range(1, 12):
+                kills += killed_command(client, calls, number, {})
+                mounts.unmount_lazily(point)
+        assert kills >= 3, "the points were reached"
+        processes.run(client)
+        assert (point / "content").read_text() == "whole\n"
+        mounts.unmount(point)
 
 
 def test_a_killed_client_of_the_publisher_is_mounted_again(publisher: Publisher) -> None:

@@ -41,7 +41,8 @@ def is_writable(path: Path) -> bool:
 
 def _mount_options(path: Path) -> list[str] | None:
     """Returns the per-mount and per-file-system options of the topmost mount on a path: `ro` if either says so."""
-    wanted = str(path)
+    # The table has resolved paths; the last component is not looked at, since a dead client would not answer.
+    wanted = os.path.join(os.path.realpath(path.parent), path.name)
     found = None
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
         for line in table:
@@ -95,11 +96,13 @@ def unmount(path: Path) -> None:
     """Unmounts whatever is mounted there, lazily if it is busy; returns when it is gone from the mount table."""
     deadline = time.monotonic() + MOUNT_TIMEOUT_S
     while mounted_at(path):
-        if subprocess.run(["umount", path], capture_output=True, timeout=MOUNT_TIMEOUT_S, check=False).returncode:
-            _run(["umount", "-l", str(path)], f"unmount {path}")
         if time.monotonic() > deadline:
             message = f"{path} is still mounted after {MOUNT_TIMEOUT_S} s; who uses it? (fuser -vm {path})"
             raise Busy(message, operation="unmount", subject=str(path), exit_code=1)
+        try:
+            _run(["umount", str(path)], f"unmount {path}")
+        except Busy:
+            _run(["umount", "-l", str(path)], f"unmount {path}")
 
 
 def unmount_all(repository: Repository) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -125,22 +126,7 @@ def publish(
         # Refused by the kernel while anything is open for writing; from here on the tree cannot change.
         overlay.remount_union(repository, writable=False)
         try:
-            committed = _native.publish(
-                str(repository.storage),
-                base_root_hash=present.root_hash,
-                source=str(repository.scratch),
-                is_overlay=True,
-                hash_algorithm=repository.hash_algorithm.value,
-                compression=options.compression or repository.text("CVMFS_COMPRESSION_ALGORITHM", "default"),
-                chunk_sizes=repository.chunk_sizes,
-                include_xattrs=repository.is_on("CVMFS_INCLUDE_XATTRS"),
-                include_mtime_ns=repository.is_on("CVMFS_ENABLE_MTIME_NS"),
-                ignore_special_files=repository.is_on("CVMFS_IGNORE_SPECIAL_FILES"),
-                ttl_s=repository.number("CVMFS_REPOSITORY_TTL", 240),
-                revision=options.manual_revision,
-                now_s=now_s,
-                progress=progress or _native.Progress(),
-            )
+            committed = _store_changes(repository, options, present.root_hash, now_s, progress or _native.Progress())
             history = tags.after_publish(repository, committed, now_s, present.history, options, say)
             revision.activate(
                 repository,
@@ -159,6 +145,40 @@ def publish(
         say("Remounting newly created repository revision")
         heal(repository)
         return committed
+
+
+def _store_changes(
+    repository: Repository, options: PublishOptions, base_root_hash: str, now_s: int, progress: Progress
+) -> Committed:
+    """Stores objects and catalogs of the scratch area; an interrupt stops it at the next file."""
+    from nearfs import _native
+
+    def store() -> Committed:
+        return _native.publish(
+            str(repository.storage),
+            base_root_hash=base_root_hash,
+            source=str(repository.scratch),
+            is_overlay=True,
+            hash_algorithm=repository.hash_algorithm.value,
+            compression=options.compression or repository.text("CVMFS_COMPRESSION_ALGORITHM", "default"),
+            chunk_sizes=repository.chunk_sizes,
+            include_xattrs=repository.is_on("CVMFS_INCLUDE_XATTRS"),
+            include_mtime_ns=repository.is_on("CVMFS_ENABLE_MTIME_NS"),
+            ignore_special_files=repository.is_on("CVMFS_IGNORE_SPECIAL_FILES"),
+            ttl_s=repository.number("CVMFS_REPOSITORY_TTL", 240),
+            revision=options.manual_revision,
+            now_s=now_s,
+            progress=progress,
+        )
+
+    # Python sees a signal only between its own steps, so the engine works beside the main thread.
+    with ThreadPoolExecutor(1) as worker:
+        running = worker.submit(store)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            progress.cancel()
+            raise
 
 
 def _check_revision(wanted: int | None, present: int) -> None:
