@@ -69,6 +69,27 @@ def test_mkfs_leaves_the_files_of_the_specification(publisher: Publisher) -> Non
     assert (again.returncode, f"The repository {publisher.fqrn} already exists" in again.stderr) == (1, True)
 
 
+def test_apache_gets_its_pieces_where_it_is_installed(publisher: Publisher) -> None:
+    refused = publisher.server("mkfs", "-o", "root", publisher.fqrn, check=False)
+    assert (refused.returncode, "Apache must be installed" in refused.stderr) == (1, True)
+    pieces = publisher.prefix / "etc" / "apache2" / "conf-available"
+    pieces.mkdir(parents=True)
+    publisher.server("mkfs", "-o", "root", publisher.fqrn)
+    text = (pieces / f"cvmfs.{publisher.fqrn}.conf").read_text()
+    for directive in (
+        f"Alias /cvmfs/{publisher.fqrn} {publisher.storage}",
+        'ExpiresByType application/x-cvmfs "access plus 61 seconds"',
+        'ExpiresDefault "access plus 3 days"',
+        "Header unset Last-Modified",
+        "FileETag None",
+    ):
+        assert directive in text
+    server_conf = publisher.prefix / "etc" / "cvmfs" / "repositories.d" / publisher.fqrn / "server.conf"
+    assert f"CVMFS_STRATUM0=http://localhost/cvmfs/{publisher.fqrn}\n" in server_conf.read_text()
+    publisher.server("rmfs", "-f", publisher.fqrn)
+    assert list(pieces.iterdir()) == []
+
+
 def test_a_transaction_is_opened_once_and_aborted(publisher: Publisher) -> None:
     publisher.create()
     assert publisher.server("list").stdout == f"{publisher.fqrn} (stratum0 / local)\n"

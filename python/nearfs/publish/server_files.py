@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nearfs.publish.places import Places
 
 _APACHE_TIMEOUT_S = 60
+_INFO_PIECE = "cvmfs.info"
 
 
 def default_settings(fqrn: str, places: Places, wanted: NewRepository | None = None) -> dict[str, str]:
@@ -135,21 +136,33 @@ Alias /cvmfs/{repository.fqrn} {repository.storage}
 </Directory>
 """
     files.replace(repository.places.apache / f"{name}.conf", text)
+    info = repository.places.info.parent
+    files.replace(
+        repository.places.apache / f"{_INFO_PIECE}.conf",
+        f"# Serves the list of this server's repositories; written by cvmfs_server mkfs.\n"
+        f"Alias /cvmfs/info {info}\n"
+        f'<Directory "{info}">\n    Options -MultiViews\n    Require all granted\n</Directory>\n',
+    )
     if not repository.places.prefix:
         _apache("a2enmod", "-q", "headers", "expires")
-        _apache("a2enconf", "-q", name)
+        _apache("a2enconf", "-q", name, _INFO_PIECE)
         _apache("apache2ctl", "graceful")
 
 
 def remove_apache(repository: Repository) -> None:
-    """Deactivates and removes the Apache piece, if there is one."""
-    piece = repository.places.apache / f"{_apache_name(repository)}.conf"
-    if not piece.exists():
+    """Deactivates and removes the Apache piece, if there is one; the list's goes with the last repository."""
+    present = [
+        name for name in (_apache_name(repository), _INFO_PIECE) if (repository.places.apache / f"{name}.conf").exists()
+    ]
+    others = [name for name in Repository.all_names(repository.places) if name != repository.fqrn]
+    doomed = [name for name in present if name != _INFO_PIECE or not others]
+    if not doomed:
         return
     if not repository.places.prefix:
-        _apache("a2disconf", "-q", _apache_name(repository))
+        _apache("a2disconf", "-q", *doomed)
         _apache("apache2ctl", "graceful")
-    files.remove(piece)
+    for name in doomed:
+        files.remove(repository.places.apache / f"{name}.conf")
 
 
 def _apache(*command: str) -> None:
