@@ -156,8 +156,7 @@ impl ObjectWrite for LocalStore {
         }
         let mut temporary = self.temporary()?;
         temporary.file.write_all(bytes).map_err(|e| Error::io("write", temporary.path.display().to_string(), e))?;
-        temporary.rename_to(&path)?;
-        Ok(Stored { was_new: true })
+        Ok(Stored { was_new: temporary.become_object(&path, bytes.len() as u64)? })
     }
 
     fn begin(&self) -> Result<Box<dyn ObjectWriter + '_>> {
@@ -268,6 +267,23 @@ struct Temporary {
 }
 
 impl Temporary {
+    /// Becomes the object at `path`; says whether it was new. Where another writer was faster with the same object,
+    /// that one stays, so that each object is counted once.
+    fn become_object(mut self, path: &Path, size_bytes: u64) -> Result<bool> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, &self.path, CWD, path, RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                self.keep = true;
+                Ok(true)
+            }
+            Err(Errno::EXIST) if has(path, size_bytes)? => Ok(false),
+            // The rest is for the plain rename: an object of another length, a missing directory, a file system that
+            // cannot refuse to replace.
+            Err(_) => self.rename_to(path).map(|()| true),
+        }
+    }
+
     fn rename_to(mut self, path: &Path) -> Result<()> {
         let failed = |e| Error::io("store", path.display().to_string(), e);
         match fs::rename(&self.path, path) {
@@ -317,8 +333,7 @@ impl ObjectWriter for LocalWriter<'_> {
         if has(&path, self.written_bytes)? {
             return Ok(Stored { was_new: false });
         }
-        self.temporary.rename_to(&path)?;
-        Ok(Stored { was_new: true })
+        Ok(Stored { was_new: self.temporary.become_object(&path, self.written_bytes)? })
     }
 }
 
