@@ -36,6 +36,8 @@ LOCK_TIMEOUT_S = 15.0
 START_TIMEOUT_S = 600.0
 _SLICE_S = 0.25
 _PROCESS_NAME = "cvmfs2"
+# Bounds key and blacklist files: a path that is wrong may name a device.
+KEY_LIMIT_BYTES = 1 << 20
 # Chosen by the engine.
 _WORKER_THREADS = 0
 
@@ -283,7 +285,7 @@ def _raise_file_limit(wanted: int | None) -> None:
 def _text(path: str) -> str:
     """Returns a text file that may be missing."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
+        return _bounded(path).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
     except OSError as error:
@@ -298,9 +300,19 @@ def _owner(request: Request) -> tuple[int, int]:
     return uid, gid
 
 
+def _bounded(path: str) -> bytes:
+    """Returns the content of a small file; raises `InvalidInput` if it is not small (a device, a log)."""
+    with open(path, "rb") as opened:
+        content = opened.read(KEY_LIMIT_BYTES + 1)
+    if len(content) > KEY_LIMIT_BYTES:
+        message = f"{path} is larger than {KEY_LIMIT_BYTES} bytes; it is no key and no list of certificates"
+        raise InvalidInput(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE)
+    return content
+
+
 def _key(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return _bounded(path)
     except OSError as error:
         message = f"failed to load public key(s): {path}: {error.strerror}"
         raise NotFound(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE) from error
