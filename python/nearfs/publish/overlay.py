@@ -61,15 +61,32 @@ def _unescaped(text: str) -> str:
     return text
 
 
+def client_answers(path: Path) -> bool:
+    """Tells whether the client below a mount point is alive."""
+    # Attributes may come from the kernel's cache long after the client died; statistics of the file system never do.
+    # In a process of its own, since a client that is stopped would hold up whoever asks.
+    try:
+        _run(["stat", "--file-system", "--", str(path)], f"ask the client on {path}")
+    except (Busy, Unreachable):
+        return False
+    return True
+
+
+def _note(path: Path, text: str) -> None:
+    """Writes a small file unless it says so already: putting mounts right must work on a full disk."""
+    if files.read_text(path) != text.strip():
+        files.replace(path, text)
+
+
 def set_root(repository: Repository, root_hash: str) -> None:
     """Notes the revision that the next mount of the lower layer shows."""
-    files.replace(repository.spool / "client.local", f"CVMFS_ROOT_HASH={root_hash}\n")
+    _note(repository.spool / "client.local", f"CVMFS_ROOT_HASH={root_hash}\n")
 
 
 def mount_read_only(repository: Repository) -> None:
     """Mounts the revision that `client.local` names; the storage is read directly, so no web server is needed."""
     local = repository.spool / "nearfs.local"
-    files.replace(local, f"CVMFS_SERVER_URL=file://{repository.storage}\n")
+    _note(local, f"CVMFS_SERVER_URL=file://{repository.storage}\n")
     configuration = f"{repository.configuration / 'client.conf'}:{repository.spool / 'client.local'}:{local}"
     options = f"allow_other,fsname={repository.fqrn},config={configuration},cvmfs_suid"
     command = [sys.executable, "-m", "nearfs.compat.cvmfs2", "-o", options, repository.fqrn, str(repository.read_only)]
