@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import mounts, processes
 from tests.support.publishing import Publisher, command
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.mount, pytest.mark.timeout(180)]
 NOT_UTF8 = os.fsdecode(b"\xff")
@@ -54,6 +55,18 @@ def test_a_dead_client_below_an_unmounted_union_is_mended(publisher: Publisher) 
     publisher.server("mount", publisher.fqrn)
     assert (publisher.union / "kept").read_text() == "kept\n"
     publisher.server("abort", "-f", publisher.fqrn)
+
+
+@pytest.mark.parametrize("words", [("publish", "-f"), ("abort", "-f")])
+def test_a_reader_that_stays_does_not_keep_the_next_revision_away(publisher: Publisher, words: tuple[str, str]) -> None:
+    publisher.create()
+    publisher.server("transaction", publisher.fqrn)
+    log = publisher.prefix / "reader.log"
+    with processes.started(["sh", "-c", f"cd {publisher.union} && echo inside && exec sleep 100"], log):
+        wait_until(lambda: "inside" in log.read_text(), 10, "the reader is in the union")
+        publisher.server(*words, publisher.fqrn)
+        assert (publisher.union / "new_repository").read_text().startswith("New CernVM-FS repository")
+        assert "unhealthy" not in publisher.server("list").stdout
 
 
 def refused(publisher: Publisher, code: int, said: str, *words: str) -> None:

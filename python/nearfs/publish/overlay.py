@@ -7,22 +7,25 @@ Threading: called by one command at a time, under the repository's locks. Every 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearfs.errors import Busy, NearfsError, Unreachable
 from nearfs.publish import files
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nearfs.publish.repository import Repository
 
 MOUNT_TIMEOUT_S = 60
+# A client whose mount is gone ends within a moment, unless somebody still uses a file of it.
+_CLIENT_GRACE_S = 2.0
 # metacopy, redirect_dir and index would let the writable layer refer to the layer below by other means than names;
 # the scan reads whole entries only, so they are off whatever the kernel's defaults are.
 _PLAIN_LAYERS = "redirect_dir=off,metacopy=off,index=off,xino=off"
@@ -126,6 +129,42 @@ def unmount_all(repository: Repository) -> None:
     """Unmounts the union and the revision below it."""
     unmount(repository.union)
     unmount(repository.read_only)
+    _end_client(repository.read_only)
+
+
+def _end_client(path: Path) -> None:
+    """Ends a client whose mount point is gone but that readers of a lazily unmounted union keep alive.
+
+    It would keep its cache locked, and the next revision could not be mounted before the last reader leaves.
+    """
+    patience = time.monotonic() + _CLIENT_GRACE_S
+    deadline = patience + MOUNT_TIMEOUT_S
+    while clients := _clients_of(path):
+        now = time.monotonic()
+        if now > deadline:
+            message = f"the client that served {path} (process {clients[0]}) does not end"
+            raise Busy(message, operation="unmount", subject=str(path), exit_code=1)
+        if now > patience:
+            for pid in clients:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _clients_of(path: Path) -> list[int]:
+    """Returns the processes in our mount namespace that were started to serve a mount point."""
+    found = []
+    here = os.readlink("/proc/self/ns/mnt")
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if b"nearfs.compat.cvmfs2" in words and os.fsencode(path) in words:
+                found += [int(process.name)] if os.readlink(process / "ns" / "mnt") == here else []
+        except OSError:  # it ended meanwhile
+            continue
+    return found
 
 
 def make_directories(repository: Repository) -> None:
