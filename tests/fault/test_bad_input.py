@@ -19,7 +19,7 @@ from tests.support import mounts, processes
 from tests.support.serving import Server
 
 CVMFS2 = [sys.executable, "-m", "nearfs.compat.cvmfs2"]
-SIGNATURE, CATALOG = 15, 16
+OPTIONS, SIGNATURE, CATALOG = 2, 15, 16
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,17 @@ def test_a_wrong_key_is_not_trusted(site: Site) -> None:
     site.refused(SIGNATURE, "whitelist", FQRN)
 
 
+@pytest.mark.parametrize("parameter", ["CVMFS_PUBLIC_KEY", "CVMFS_BLACKLIST"])
+def test_a_device_is_no_key_file(site: Site, parameter: str) -> None:
+    Forge(site.storage, site.keys).write()
+    site.refused(SIGNATURE, "/dev/zero is larger than", **{parameter: "/dev/zero"})
+
+
+def test_a_relative_cache_directory_is_refused(site: Site) -> None:
+    Forge(site.storage, site.keys).write()
+    site.refused(OPTIONS, "not an absolute path", CVMFS_CACHE_BASE="cache")
+
+
 def test_a_manifest_signed_by_a_stranger_is_not_trusted(site: Site) -> None:
     Forge(site.storage, Keys(site.keys.master, Keys.generate().signer, site.keys.certificate)).write()
     site.refused(SIGNATURE, "manifest", FQRN)
@@ -124,6 +135,18 @@ def test_an_older_manifest_than_last_seen_is_refused(site: Site) -> None:
     mounts.unmount(site.point)
     Forge(site.storage, site.keys, fields={"T": "1600000000"}).write()
     site.refused(SIGNATURE, "older", FQRN)
+
+
+def test_a_known_root_hash_does_not_vouch_for_the_history(site: Site) -> None:
+    Forge(site.storage, site.keys).write()
+    assert site.attempt().returncode == 0
+    mounts.unmount(site.point)
+    manifest = site.storage / ".cvmfspublished"
+    body, _, seal = manifest.read_bytes().partition(b"--\n")
+    body += b"H" + b"ab" * 20 + b"\n"
+    _, _, signature = seal.partition(b"\n")
+    manifest.write_bytes(body + b"--\n" + hashlib.sha1(body).hexdigest().encode() + b"\n" + signature)
+    site.refused(SIGNATURE, "manifest", FQRN, CVMFS_REPOSITORY_TAG="v1")
 
 
 @pytest.mark.parametrize("name", [".cvmfspublished", ".cvmfswhitelist"])

@@ -59,8 +59,10 @@ def test_sizes_have_the_references_units(size: int, text: str) -> None:
 def test_automatic_names_avoid_those_that_are_taken() -> None:
     moment = time.gmtime(1_700_000_000)
     assert tags.automatic_name(set(), moment) == "generic-2023-11-14T22:13:20Z"
-    taken = {"generic-2023-11-14T22:13:20Z", "generic_1-2023-11-14T22:13:20Z"}
+    taken = {"generic-2023-11-14T22:13:20Z"}
     assert tags.automatic_name(taken, moment) == "generic_2-2023-11-14T22:13:20Z"
+    taken.add("generic_2-2023-11-14T22:13:20Z")
+    assert tags.automatic_name(taken, moment) == "generic_3-2023-11-14T22:13:20Z"
 
 
 @pytest.mark.parametrize("name", ["with space", "", "umläut", "a\nb", "a$b"])

@@ -63,6 +63,11 @@ fn history(store: &LocalStore, hash: Option<ContentHash>, fqrn: &str) -> Result<
     hash.map_or_else(|| HistoryDb::create(&scratch, fqrn), |hash| HistoryDb::load(store, &scratch, fqrn, hash))
 }
 
+/// Returns all tags. Whoever may read the storage may: nothing is written there.
+fn tags_of(store: &LocalStore, hash: ContentHash, fqrn: &str) -> Result<Vec<Tag>, Error> {
+    HistoryDb::load(store, &std::env::temp_dir(), fqrn, hash)?.tags()
+}
+
 /// Returns the tags, newest first.
 #[pyfunction]
 #[pyo3(signature = (storage, *, history, fqrn))]
@@ -73,8 +78,7 @@ pub(crate) fn list_tags<'py>(
     fqrn: &str,
 ) -> PyResult<Vec<Bound<'py, PyDict>>> {
     let Some(hash) = history.map(values::hash).transpose()? else { return Ok(Vec::new()) };
-    let tags =
-        py.detach(|| self::history(&LocalStore::open(storage)?, Some(hash), fqrn)?.tags()).map_err(Raised::from)?;
+    let tags = py.detach(|| tags_of(&LocalStore::open(storage)?, hash, fqrn)).map_err(Raised::from)?;
     tags.iter().map(|tag| shown(py, tag)).collect()
 }
 

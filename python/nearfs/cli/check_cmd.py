@@ -33,7 +33,7 @@ class CheckOptions:
 
 def check(names: Sequence[str], options: CheckOptions) -> int:
     """Checks repositories one after the other; returns 1 if any has a problem."""
-    return max(_check_one(Repository.load(name), options) for name in names)
+    return max((_check_one(Repository.load(name), options) for name in names), default=0)
 
 
 def _check_one(repository: Repository, options: CheckOptions) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import getpass
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,10 @@ def confirm(question: str) -> bool:
 
 def ask_owner(fqrn: str) -> str:
     """Asks who shall own a new repository; no answer means the caller."""
-    caller = getpass.getuser()
+    try:
+        caller = getpass.getuser()
+    except (KeyError, OSError):  # a user that no table knows
+        caller = str(os.getuid())
     output.prompt(f"Owner of {fqrn} [{caller}]: ")
     return sys.stdin.readline().strip() or caller
 
@@ -119,12 +123,25 @@ def info(name: str) -> int:
 
 
 def mount(names: Sequence[str]) -> int:
-    """Puts the mounts of repositories right, after a reboot or a crash; silent when all is well."""
+    """Puts the mounts of repositories right, after a reboot or a crash; silent when all is well.
+
+    One that cannot be mounted does not keep the others from it.
+    """
+    failed = 0
     for name in names:
-        repository = Repository.load(name)
-        repository.check_owner()
-        for problem in transaction.health(repository):
-            output.complain(problem)
-        for done in transaction.heal_exclusively(repository):
-            output.complain(f"Note: {done}")
-    return 0
+        try:
+            _mount_one(Repository.load(name))
+        except NearfsError as error:
+            if len(names) == 1:
+                raise
+            output.complain(f"{name}: {error}")
+            failed = 1
+    return failed
+
+
+def _mount_one(repository: Repository) -> None:
+    repository.check_owner()
+    for problem in transaction.health(repository):
+        output.complain(problem)
+    for done in transaction.heal_exclusively(repository):
+        output.complain(f"Note: {done}")

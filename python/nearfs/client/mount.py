@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from nearfs import keys
 from nearfs.errors import Busy, InitCode, InvalidInput, NearfsError, NotFound, PermissionDenied, Unreachable
 
 if TYPE_CHECKING:
@@ -37,7 +36,8 @@ LOCK_TIMEOUT_S = 15.0
 START_TIMEOUT_S = 600.0
 _SLICE_S = 0.25
 _PROCESS_NAME = "cvmfs2"
-_TEXT_LIMIT_BYTES = 16 << 20
+# Bounds key and blacklist files: a path that is wrong may name a device.
+KEY_LIMIT_BYTES = 1 << 20
 # Chosen by the engine.
 _WORKER_THREADS = 0
 
@@ -283,19 +283,14 @@ def _raise_file_limit(wanted: int | None) -> None:
 
 
 def _text(path: str) -> str:
-    """Returns a text file that may be missing; refuses one that is no list of lines by its size."""
+    """Returns a text file that may be missing."""
     try:
-        with Path(path).open("rb") as opened:
-            content = opened.read(_TEXT_LIMIT_BYTES + 1)
+        return _bounded(path).decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}"
         raise PermissionDenied(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE) from error
-    if len(content) > _TEXT_LIMIT_BYTES:
-        message = f"{path} has more than {_TEXT_LIMIT_BYTES} bytes: it is no blacklist"
-        raise InvalidInput(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE)
-    return content.decode("utf-8", "replace")
 
 
 def _owner(request: Request) -> tuple[int, int]:
@@ -305,12 +300,22 @@ def _owner(request: Request) -> tuple[int, int]:
     return uid, gid
 
 
+def _bounded(path: str) -> bytes:
+    """Returns the content of a small file; raises `InvalidInput` if it is not small (a device, a log)."""
+    with open(path, "rb") as opened:
+        content = opened.read(KEY_LIMIT_BYTES + 1)
+    if len(content) > KEY_LIMIT_BYTES:
+        message = f"{path} is larger than {KEY_LIMIT_BYTES} bytes; it is no key and no list of certificates"
+        raise InvalidInput(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE)
+    return content
+
+
 def _key(path: str) -> bytes:
     try:
-        return keys.read_key_file(path)
-    except NearfsError as error:
-        message = f"failed to load public key(s): {error}"
-        raise type(error)(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE) from error
+        return _bounded(path)
+    except OSError as error:
+        message = f"failed to load public key(s): {path}: {error.strerror}"
+        raise NotFound(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE) from error
 
 
 _CODE_OF_OPERATION = {

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 VERSION_LINE = "CernVM-FS version 2.12.0"
 _ARGUMENTS = 2
+_INTERRUPTED = 130
 
 USAGE = """\
 Usage: cvmfs2 [-h] [-V] [-s] [-f] [-d] [-k] [-o options] <repository name> <mount point>
@@ -68,7 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not wanted <= len(rest) <= _ARGUMENTS:
         output.complain(f"cvmfs2: a repository name and a mount point are needed\n{USAGE}")
         return int(InitCode.OPTIONS)
-    return mount_client_cmd.run(rest[0], rest[-1], options)
+    try:
+        return mount_client_cmd.run(rest[0], rest[-1], options)
+    except KeyboardInterrupt:
+        output.complain("cvmfs2: interrupted")
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _NO_COMMAND, _USAGE_ERROR, _FAILED = 2, 3, 1
+# Catalogs, histories and manifests of the reference hold it in a signed 64-bit number.
+_LARGEST_REVISION = (1 << 63) - 1
 
 USAGE = """\
 CernVM-FS Server Tool 2.12.0
@@ -99,6 +101,10 @@ class _Words:
         return found
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def _only_repository() -> str:
     known = Repository.all_names(Places.here())
     if len(known) != 1:
@@ -140,7 +146,7 @@ def _transaction(words: Sequence[str]) -> int:
     if options.has("-T", "--template"):
         raise UsageError("Command transaction: templates are not available in this version")
     retry = options.value("-t", "--retry-timeout")
-    if retry and not retry.isdigit():
+    if retry and not _is_number(retry):
         raise UsageError(f"Command transaction: '{retry}' is not a number of seconds")
     name, slash, path = options.one().partition("/")
     return transaction_cmd.begin(name, slash + path, retry_s=float(retry) if retry else None)
@@ -152,7 +158,7 @@ def _publish(words: Sequence[str]) -> int:
         if options.has(flag):
             raise UsageError(f"Command publish: option {flag} ({feature}) is not available in this version")
     number = options.value("-n")
-    if number and not number.isdigit():
+    if number and not (_is_number(number) and int(number) <= _LARGEST_REVISION):
         raise InvalidInput(f"Invalid revision number: {number}", operation="publish", exit_code=_FAILED)
     compression = options.value("-Z")
     if compression not in ("", "default", "zlib", "none"):
@@ -265,7 +271,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _USAGE_ERROR
     except NearfsError as error:
         output.complain(str(error))
-        return error.exit_code
+        # The codes of kinds are nearfs's own; scripts know 1, and the codes that the specification names.
+        return _FAILED if error.exit_code == error.default_exit_code else error.exit_code
+    except OSError as error:
+        about = f"{error.filename}: " if error.filename else ""
+        output.complain(f"cvmfs_server {command}: {about}{error.strerror or error}; the repository's state is kept")
+        return _FAILED
     except KeyboardInterrupt:
         output.complain("interrupted; the repository is as the last finished step left it")
         return 130

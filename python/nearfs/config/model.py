@@ -137,10 +137,13 @@ def cache_directory(settings: Settings) -> str:
         message = "'CVMFS_CACHE_BASE' and 'CVMFS_CACHE_DIR' are mutually exclusive"
         code = InitCode.OPTIONS
         raise InvalidInput(message, operation="read configuration", subject=settings.fqrn, exit_code=code)
-    if exact:
-        return exact
     last = "shared" if settings.is_on("CVMFS_SHARED_CACHE") else settings.fqrn
-    return f"{base or DEFAULT_CACHE_BASE}/{last}"
+    chosen = exact or f"{base or DEFAULT_CACHE_BASE}/{last}"
+    if not chosen.startswith("/"):
+        # The process that serves a mount works in `/`; its starter, which takes the lock, does not.
+        message = f"cache directory {chosen} is not an absolute path: see CVMFS_CACHE_BASE or CVMFS_CACHE_DIR"
+        raise InvalidInput(message, operation="read configuration", subject=settings.fqrn, exit_code=InitCode.OPTIONS)
+    return chosen
 
 
 def public_key_files(settings: Settings) -> tuple[str, ...]:

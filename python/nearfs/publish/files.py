@@ -51,9 +51,12 @@ def sync_directory(directory: Path) -> None:
 
 
 def read_text(path: Path) -> str | None:
-    """Returns a small text file without its surrounding white space, None where there is none."""
+    """Returns a small text file without its surrounding white space, None where there is none.
+
+    A damaged file is text as well, and then no hash or path of anything.
+    """
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8", errors="backslashreplace").strip()
     except FileNotFoundError:
         return None
 

@@ -7,22 +7,25 @@ Threading: called by one command at a time, under the repository's locks. Every 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearfs.errors import Busy, NearfsError, Unreachable
 from nearfs.publish import files
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nearfs.publish.repository import Repository
 
 MOUNT_TIMEOUT_S = 60
+# A client whose mount is gone ends within a moment, unless somebody still uses a file of it.
+_CLIENT_GRACE_S = 2.0
 # metacopy, redirect_dir and index would let the writable layer refer to the layer below by other means than names;
 # the scan reads whole entries only, so they are off whatever the kernel's defaults are.
 _PLAIN_LAYERS = "redirect_dir=off,metacopy=off,index=off,xino=off"
@@ -61,15 +64,32 @@ def _unescaped(text: str) -> str:
     return text
 
 
+def client_answers(path: Path) -> bool:
+    """Tells whether the client below a mount point is alive."""
+    # Attributes may come from the kernel's cache long after the client died; statistics of the file system never do.
+    # In a process of its own, since a client that is stopped would hold up whoever asks.
+    try:
+        _run(["stat", "--file-system", "--", str(path)], f"ask the client on {path}")
+    except (Busy, Unreachable):
+        return False
+    return True
+
+
+def _note(path: Path, text: str) -> None:
+    """Writes a small file unless it says so already: putting mounts right must work on a full disk."""
+    if files.read_text(path) != text.strip():
+        files.replace(path, text)
+
+
 def set_root(repository: Repository, root_hash: str) -> None:
     """Notes the revision that the next mount of the lower layer shows."""
-    files.replace(repository.spool / "client.local", f"CVMFS_ROOT_HASH={root_hash}\n")
+    _note(repository.spool / "client.local", f"CVMFS_ROOT_HASH={root_hash}\n")
 
 
 def mount_read_only(repository: Repository) -> None:
     """Mounts the revision that `client.local` names; the storage is read directly, so no web server is needed."""
     local = repository.spool / "nearfs.local"
-    files.replace(local, f"CVMFS_SERVER_URL=file://{repository.storage}\n")
+    _note(local, f"CVMFS_SERVER_URL=file://{repository.storage}\n")
     configuration = f"{repository.configuration / 'client.conf'}:{repository.spool / 'client.local'}:{local}"
     options = f"allow_other,fsname={repository.fqrn},config={configuration},cvmfs_suid"
     command = [sys.executable, "-m", "nearfs.compat.cvmfs2", "-o", options, repository.fqrn, str(repository.read_only)]
@@ -109,6 +129,42 @@ def unmount_all(repository: Repository) -> None:
     """Unmounts the union and the revision below it."""
     unmount(repository.union)
     unmount(repository.read_only)
+    _end_client(repository.read_only)
+
+
+def _end_client(path: Path) -> None:
+    """Ends a client whose mount point is gone but that readers of a lazily unmounted union keep alive.
+
+    It would keep its cache locked, and the next revision could not be mounted before the last reader leaves.
+    """
+    patience = time.monotonic() + _CLIENT_GRACE_S
+    deadline = patience + MOUNT_TIMEOUT_S
+    while clients := _clients_of(path):
+        now = time.monotonic()
+        if now > deadline:
+            message = f"the client that served {path} (process {clients[0]}) does not end"
+            raise Busy(message, operation="unmount", subject=str(path), exit_code=1)
+        if now > patience:
+            for pid in clients:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _clients_of(path: Path) -> list[int]:
+    """Returns the processes in our mount namespace that were started to serve a mount point."""
+    found = []
+    here = os.readlink("/proc/self/ns/mnt")
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if b"nearfs.compat.cvmfs2" in words and os.fsencode(path) in words:
+                found += [int(process.name)] if os.readlink(process / "ns" / "mnt") == here else []
+        except OSError:  # it ended meanwhile
+            continue
+    return found
 
 
 def make_directories(repository: Repository) -> None:

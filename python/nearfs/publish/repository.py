@@ -30,6 +30,13 @@ _UPSTREAM_FIELDS = 3
 _ON = frozenset({"yes", "on", "1", "true"})
 
 
+def _is_user(uid: int, name: str) -> bool:
+    try:
+        return pwd.getpwnam(name).pw_uid == uid
+    except KeyError:
+        return False
+
+
 @dataclass(frozen=True)
 class Repository:
     """A repository of which this machine is stratum 0."""
@@ -48,6 +55,9 @@ class Repository:
         if parsed is None:
             message = f"The repository {name} does not exist."
             raise NotFound(message, operation="load repository", subject=name, exit_code=1)
+        if parsed.warnings:
+            message = f"{parsed.warnings[0]}; mend {configuration} first"
+            raise InvalidInput(message, operation="load repository", subject=name, exit_code=1)
         repository = cls(name, places, dict(parsed.values))
         repository.check_layout()
         return repository
@@ -72,8 +82,7 @@ class Repository:
     def check_owner(self) -> None:
         """Refuses a caller who is neither the owner nor root; mounting needs root in this version."""
         user = self.settings.get("CVMFS_USER", "root")
-        caller = pwd.getpwuid(os.geteuid()).pw_name
-        if os.geteuid() != 0 and caller != user:
+        if os.geteuid() != 0 and not _is_user(os.geteuid(), user):
             message = f"Permission denied: Repository {self.fqrn} is owned by {user}"
             raise PermissionDenied(message, operation="open repository", subject=self.fqrn, exit_code=1)
         if os.geteuid() != 0:
@@ -137,7 +146,7 @@ class Repository:
         """Returns the storage directory; raises `Unsupported` for storage that is not local."""
         upstream = self.text("CVMFS_UPSTREAM_STORAGE")
         parts = upstream.split(",")
-        if len(parts) != _UPSTREAM_FIELDS or parts[0] != "local":
+        if len(parts) != _UPSTREAM_FIELDS or parts[0] != "local" or not os.path.isabs(parts[2]):
             message = f"{self.fqrn}: upstream storage '{upstream}' is not available in this version, only local storage"
             raise Unsupported(message, operation="open storage", subject=self.fqrn, exit_code=1)
         return Path(parts[2])

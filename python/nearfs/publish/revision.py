@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from nearfs import hashes, keys, signing
 from nearfs.errors import Corrupt, Untrusted
 from nearfs.publish import files
-from nearfs.publish.repository import MANIFEST, REFLOG
+from nearfs.publish.repository import MANIFEST, REFLOG, WHITELIST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,10 @@ def check_whitelist(repository: Repository, now_s: float) -> float:
 
     now = dt.datetime.fromtimestamp(now_s, dt.UTC)
     whitelist = repository.whitelist()
-    if whitelist is None or whitelist.is_expired(now):
+    if whitelist is None:
+        message = f"Repository whitelist for {repository.fqrn} is missing: {repository.storage / WHITELIST}"
+        raise Untrusted(message, operation="check whitelist", subject=repository.fqrn, exit_code=1)
+    if whitelist.is_expired(now):
         message = f"Repository whitelist for {repository.fqrn} is expired!"
         raise Untrusted(message, operation="check whitelist", subject=repository.fqrn, exit_code=1)
     return (whitelist.expires - now).total_seconds() / 3600
@@ -145,15 +148,15 @@ def reflog_checksum(repository: Repository) -> str | None:
     except FileNotFoundError:
         return None
     known = [files.read_text(repository.spool / name) for name in ("reflog.chksum", "reflog.chksum.next")]
-    if not any(known):
-        known = [repository.manifest().fields.reflog]
+    # What the manifest signs is as good, should the spool area have been lost or damaged.
+    known.append(repository.manifest().fields.reflog if (repository.storage / MANIFEST).exists() else None)
     for checksum in known:
         algorithm = hashes.algorithm_of(checksum) if checksum else None
         if algorithm is not None and hashes.hash_text(content, algorithm) == checksum:
             return checksum
     message = (
         f"{repository.storage / REFLOG} is not the reference log that {repository.spool / 'reflog.chksum'} names; "
-        f"restore the file from a backup, or run cvmfs_server check -r {repository.fqrn}"
+        "restore it from a backup, or move it away: the next publish then starts a log that knows its own objects only"
     )
     raise Corrupt(message, operation="read reference log", subject=repository.fqrn, exit_code=1)
 

@@ -7,6 +7,7 @@ Threading: root's commands, one at a time; every file is replaced as a whole.
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def default_settings(fqrn: str, places: Places, wanted: NewRepository | None = N
         "CVMFS_COMPRESSION_ALGORITHM": wanted.compression if wanted else "default",
         "CVMFS_EXTERNAL_DATA": "false",
         "CVMFS_AUTO_TAG": "false" if wanted and not wanted.auto_tag else "true",
-        "CVMFS_AUTO_TAG_TIMESPAN": f'"{wanted.auto_tag_timespan}"' if wanted else '""',
+        "CVMFS_AUTO_TAG_TIMESPAN": wanted.auto_tag_timespan if wanted else "",
         "CVMFS_GARBAGE_COLLECTION": "true" if wanted and wanted.garbage_collectable else "false",
         "CVMFS_AUTO_REPAIR_MOUNTPOINT": "true",
         "CVMFS_AUTOCATALOGS": "false",
@@ -99,7 +100,9 @@ def write_configuration(wanted: NewRepository, places: Places) -> None:
 
 
 def _assignments(settings: dict[str, str]) -> str:
-    return "".join(f"{key}={value}\n" for key, value in settings.items())
+    # The files are shell: a blank, a quote or a `$` of a value must stay a part of it.
+    quoted = {key: shlex.quote(value) if value else '""' for key, value in settings.items()}
+    return "".join(f"{key}={value}\n" for key, value in quoted.items())
 
 
 def _apache_name(repository: Repository) -> str:

@@ -7,6 +7,7 @@ Threading: edits are made by one command at a time, under the repository's publi
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from typing import TYPE_CHECKING
@@ -15,8 +16,7 @@ from nearfs.errors import Busy, InvalidInput, NotFound
 from nearfs.publish import files, revision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator, Sequence
 
     from nearfs.publish.repository import Repository
     from nearfs.publish.transaction import PublishOptions
@@ -40,6 +40,14 @@ def check_name(name: str) -> None:
         raise _refused("tag names must not contain spaces")
     if not _NAME.fullmatch(name):
         raise _refused(f"invalid tag name '{name}': only a-z A-Z 0-9 - _ . / : are allowed")
+
+
+def check_description(text: str) -> None:
+    """Raises `InvalidInput` if a description cannot be stored: bytes of the command line that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _refused(f"the message of a tag is not UTF-8 text: {text!r}") from None
 
 
 def _refused(message: str) -> InvalidInput:
@@ -104,9 +112,9 @@ def after_publish(
 
 
 def automatic_name(taken: set[str], moment: time.struct_time) -> str:
-    """Returns `generic-<UTC time>`, or `generic_N-<UTC time>` where that is taken."""
+    """Returns `generic-<UTC time>`, or `generic_2-<UTC time>` and so on where that is taken."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", moment)
-    name, number = f"generic-{stamp}", 0
+    name, number = f"generic-{stamp}", 1
     while name in taken:
         number += 1
         name = f"generic_{number}-{stamp}"
@@ -118,6 +126,7 @@ def add(repository: Repository, name: str, *, message: str = "", root_hash: str 
     from nearfs import _native
 
     check_name(name)
+    check_description(message)
     if name in (HEAD, UNDO):
         raise _refused("undo tags are managed internally")
     with _editing(repository):
@@ -160,12 +169,20 @@ def remove(repository: Repository, names: Sequence[str]) -> list[str]:
         return [f"deleting '{name}' ({found[name]['root_hash']})" for name in names]
 
 
-def _editing(repository: Repository) -> AbstractContextManager[None]:
+@contextlib.contextmanager
+def _editing(repository: Repository) -> Iterator[None]:
     repository.check_owner()
+    _check_no_transaction(repository)
+    with files.exclusive(repository.spool / "is_publishing.lock", "Repository is currently publishing"):
+        # Again: one may have been opened before the lock was ours.
+        _check_no_transaction(repository)
+        yield
+
+
+def _check_no_transaction(repository: Repository) -> None:
     if repository.is_in_transaction:
         message = "Cannot change repository tags while in a transaction"
         raise Busy(message, operation="edit tags", subject=repository.fqrn, exit_code=1)
-    return files.exclusive(repository.spool / "is_publishing.lock", "Repository is currently publishing")
 
 
 def _store(repository: Repository, *, remove: list[str], new: list[Tag]) -> None:

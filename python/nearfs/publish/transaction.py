@@ -14,7 +14,6 @@ Threading: one command at a time holds `is_publishing.lock`.
 
 from __future__ import annotations
 
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -118,14 +117,15 @@ def publish(
         revision.check_whitelist(repository, time.time())
         present = repository.manifest().fields
         tags.check_new_name(repository, options.tag, present.history)
+        tags.check_description(options.message)
         _check_revision(options.manual_revision, present.revision)
         heal(repository)
         dirtab.apply(repository)
         now_s = int(time.time())
         users.check_unused(repository, ignore_readers=options.force)
-        # Refused by the kernel while anything is open for writing; from here on the tree cannot change.
-        overlay.remount_union(repository, writable=False)
         try:
+            # Refused by the kernel while anything is open for writing; from here on the tree cannot change.
+            overlay.remount_union(repository, writable=False)
             committed = _store_changes(repository, options, present.root_hash, now_s, progress or _native.Progress())
             history = tags.after_publish(repository, committed, now_s, present.history, options, say)
             revision.activate(
@@ -261,13 +261,7 @@ def health(repository: Repository) -> list[str]:
 
 def _answers(repository: Repository) -> bool:
     """Tells whether the lower mount exists and its client is alive."""
-    if not overlay.mounted_at(repository.read_only):
-        return False
-    try:
-        os.stat(repository.read_only)
-    except OSError:
-        return False
-    return True
+    return overlay.mounted_at(repository.read_only) and overlay.client_answers(repository.read_only)
 
 
 def _working(repository: Repository) -> AbstractContextManager[None]:

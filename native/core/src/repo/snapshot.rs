@@ -2,7 +2,8 @@
 //!
 //! Owns the order of the bootstrap (format.md 2.5): manifest and whitelist are asked for together, certificate and root
 //! catalog together as soon as the manifest is parsed; nothing fetched is used before the signature holds. A manifest
-//! that names the root hash of the breadcrumb was verified when the breadcrumb was written and costs one request.
+//! that names the root hash of the breadcrumb was verified when the breadcrumb was written and costs one request; not
+//! where a tag or a date is asked for, since those follow from another field of the manifest.
 //!
 //! Threading: one call, which may block as long as its requests may; two short-lived threads run side by side.
 
@@ -74,7 +75,7 @@ impl Snapshot {
         if let Selection::RootHash(root_hash) = selection {
             return Ok(Self { root_hash: *root_hash, root_size_bytes: 0, manifest: None, is_fixed: true });
         }
-        let manifest = verified_manifest(cache, trust)?;
+        let manifest = verified_manifest(cache, trust, selection)?;
         match selection {
             Selection::Current | Selection::RootHash(_) => Ok(Self {
                 root_hash: manifest.root_hash,
@@ -116,7 +117,7 @@ fn tagged(
 }
 
 /// Fetches the manifest and checks the whole chain of trust, then remembers it in the breadcrumb.
-fn verified_manifest(cache: &ObjectCache, trust: &Trust) -> Result<Arc<ManifestFields>> {
+fn verified_manifest(cache: &ObjectCache, trust: &Trust, selection: &Selection) -> Result<Arc<ManifestFields>> {
     let seen = cache.disk().read_breadcrumb(&trust.fqrn)?;
     let [manifest, whitelist] = cache
         .origin()
@@ -125,7 +126,10 @@ fn verified_manifest(cache: &ObjectCache, trust: &Trust) -> Result<Arc<ManifestF
     let manifest_bytes = manifest.map_err(name_it)?;
     let unverified = UnverifiedManifest::parse(&manifest_bytes)
         .map_err(|e| Error::format("read manifest of", trust.fqrn.as_str(), e))?;
-    if let Some(seen) = &seen
+    // The breadcrumb vouches for the root hash and nothing else: a tag's revision follows from the history that the
+    // manifest names, so there the signature counts.
+    if *selection == Selection::Current
+        && let Some(seen) = &seen
         && seen.root_hash == unverified.fields().root_hash
         && unverified.fields().fqrn.as_deref() == Some(trust.fqrn.as_str())
         && cache.is_cached(&ObjectId::new(seen.root_hash, ObjectKind::Catalog))
