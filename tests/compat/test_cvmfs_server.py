@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import mounts, processes
 from tests.support.publishing import Publisher, command
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.mount, pytest.mark.timeout(180)]
 
@@ -119,8 +120,6 @@ def test_open_files_keep_a_transaction_open(publisher: Publisher, tmp_path: Path
     held = publisher.union / "held"
     script = "import sys, time; f = open(sys.argv[1], 'w'); print('open', flush=True); time.sleep(60)"
     with processes.started([sys.executable, "-c", script, held], tmp_path / "holder.log"):
-        from tests.support.waiting import wait_until
-
         wait_until(held.exists, 10, "the file is open")
         refused = publisher.server("publish", publisher.fqrn, check=False)
         assert refused.returncode == 1
@@ -136,7 +135,8 @@ def test_an_interrupt_keeps_the_transaction_open(publisher: Publisher, tmp_path:
         for number in range(120):
             out.write(number.to_bytes(4, "little") * (1 << 18))
     with processes.started(command("publish", publisher.fqrn), tmp_path / "log", env=publisher.environment) as running:
-        time.sleep(1.0)
+        wait_until(lambda: "Processing changes" in (tmp_path / "log").read_text(), 20, "the publish has begun")
+        time.sleep(0.3)
         running.send_signal(signal.SIGINT)
         code = running.wait(30)
     if code != 0:  # a fast machine may have been done

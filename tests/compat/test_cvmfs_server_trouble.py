@@ -129,7 +129,7 @@ def test_one_broken_repository_does_not_keep_others_from_being_mounted(publisher
 
 def test_options_of_mkfs_do_not_become_shell_commands(publisher: Publisher) -> None:
     trap = publisher.prefix / "trap"
-    publisher.create("-G", f'"; touch {trap}; "', "-w", f"http://localhost/$(touch {trap})")
+    publisher.create("-w", f"http://localhost/$(touch {trap})")
     publisher.server("list")
     said = publisher.server("info", publisher.fqrn).stdout
     assert f"CVMFS_SERVER_URL=http://localhost/$(touch {trap})" in said

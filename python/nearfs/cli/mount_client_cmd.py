@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nearfs.cli import output
 from nearfs.client import mount
 from nearfs.config import layers, model, names
-from nearfs.errors import InitCode, NearfsError, init_failure_line
+from nearfs.errors import InitCode, InvalidInput, NearfsError, init_failure_line
 
 if TYPE_CHECKING:
     from nearfs.client.options import MountOptions
@@ -27,12 +27,26 @@ def parse(fqrn: str, options: MountOptions) -> int:
     return 0
 
 
+def _remounted(fqrn: str, mountpoint: str) -> int:
+    """Answers `-o remount`: there is nothing to change on a mount, but there has to be one."""
+    if mount.shown_repository(mountpoint) == fqrn:
+        return 0
+    output.complain(f"Repository {fqrn} is not mounted on {mountpoint}")
+    return int(InitCode.UNKNOWN)
+
+
 def run(fqrn: str, mountpoint: str, options: MountOptions) -> int:
     """Mounts and returns the exit status, which is the reference's start-up code."""
     try:
         names.check_fqrn(fqrn)
         if options.parse_only:
             return parse(fqrn, options)
+        if options.remount:
+            return _remounted(fqrn, mountpoint)
+        for path in options.config_files or ():
+            if not os.path.exists(path):
+                message = f"configuration file {path} does not exist"
+                raise InvalidInput(message, operation="read configuration", exit_code=InitCode.OPTIONS)
         settings = layers.load(fqrn, files=options.config_files, simple=options.simple_parsing)
         config = model.client_config(settings)
         for warning in config.warnings:

@@ -35,6 +35,8 @@ def on_terminal() -> bool:
 def line(text: str = "") -> None:
     """Prints one line to standard output; bytes that were no UTF-8 in the source come out as they were."""
     _print(sys.stdout, text)
+    # A command that works for minutes is watched through its log file.
+    sys.stdout.flush()
 
 
 def complain(text: str) -> None:

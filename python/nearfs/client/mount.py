@@ -109,7 +109,7 @@ def _lock_workspace(request: Request) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            shown = _shown_repository(request.mountpoint)
+            shown = shown_repository(request.mountpoint)
             if shown == request.fqrn:
                 os.close(descriptor)
                 raise AlreadyMounted from None
@@ -123,7 +123,7 @@ def _lock_workspace(request: Request) -> int:
             return descriptor
 
 
-def _shown_repository(mountpoint: str) -> str | None:
+def shown_repository(mountpoint: str) -> str | None:
     """Returns the name of the repository that is mounted there, None where none answers."""
     try:
         return os.getxattr(mountpoint, "user.fqrn").decode("ascii", "replace")

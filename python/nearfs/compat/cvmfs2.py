@@ -36,8 +36,9 @@ Mounts a CernVM-FS repository, read-only.
                     config=FILE[:FILE...]    read these files instead of those below /etc/cvmfs
                     uid=N,gid=N              owner of everything where CVMFS_CLAIM_OWNERSHIP is on
                     fsname=NAME              source shown in the mount table
-                    foreground, parse, debug, allow_other, cvmfs_suid, system_mount, grab_mountpoint,
-                    simple_options_parsing   as in CernVM-FS
+                    foreground, parse, debug, allow_other, cvmfs_suid, simple_options_parsing, remount
+                                             as in CernVM-FS
+                    system_mount, grab_mountpoint   accepted; the client keeps the caller's user in this version
                     _netdev, user, auto, noauto, ...   accepted and ignored
 
 Exit status: 0, or the start-up code that is printed with the reason."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import getopt
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from nearfs.publish.transaction import PublishOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
 
 _NO_COMMAND, _USAGE_ERROR, _FAILED = 2, 3, 1
 # Catalogs, histories and manifests of the reference hold it in a signed 64-bit number.
@@ -34,8 +36,8 @@ Usage: cvmfs_server COMMAND [options] <parameters>
 Supported Commands (options before the repository name):
 
   mkfs            [-w stratum0 url] [-o owner] [-a sha1|rmd160|shake128] [-Z default|none] [-k key directory]
-                  [-m replicable] [-g no automatic tags] [-G their life span] [-z garbage collectable] [-v volatile]
-                  [-p no Apache] <fully qualified repository name>
+                  [-m replicable] [-g no automatic tags] [-z garbage collectable] [-v volatile] [-p no Apache]
+                  <fully qualified repository name>
                   creates a new repository
   transaction     [-t retry seconds, 0 for ever] <repository name>[/path]
                   opens the repository for changes
@@ -114,7 +116,12 @@ def _only_repository() -> str:
 
 def _mkfs(words: Sequence[str]) -> int:
     options = _Words("mkfs", words, "w:u:o:mf:vgG:a:zs:k:RZ:pV:Xx:")
-    for flag, feature in (("-u", "other storage"), ("-s", "S3 storage"), ("-R", "master key cards")):
+    for flag, feature in (
+        ("-G", "expiring automatic tags"),
+        ("-u", "other storage"),
+        ("-s", "S3 storage"),
+        ("-R", "master key cards"),
+    ):
         if options.has(flag):
             raise UsageError(f"Command mkfs: option {flag} ({feature}) is not available in this version")
     for flag, feature in (("-V", "membership"), ("-X", "external data"), ("-x", "a proxy")):
@@ -249,12 +256,22 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 }
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Ends a command by the same way as Ctrl-C: what was begun is left as a kill would not leave it."""
+    raise KeyboardInterrupt
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words:
         output.line(USAGE)
         return _NO_COMMAND
+    if words[0] in ("-V", "--version"):
+        output.line(USAGE.partition("\n")[0])
+        return 0
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
     if words[0] in ("help", "-h", "--help"):
         output.line(USAGE)
         return 0

@@ -73,15 +73,21 @@ def check(wanted: NewRepository, places: Places) -> None:
         pwd.getpwnam(wanted.owner)
     except KeyError:
         raise _refused(InvalidInput, f"No user {wanted.owner}", wanted) from None
+    _check_choices(wanted)
+    with open("/proc/filesystems", encoding="ascii") as listed:
+        if "overlay" not in listed.read().split():
+            raise _refused(Unsupported, "neither OverlayFS nor AUFS detected on the system!", wanted)
+
+
+def _check_choices(wanted: NewRepository) -> None:
+    if wanted.import_keys_from:
+        keys.check_key_files(keys.KeyFiles.of(wanted.fqrn, wanted.import_keys_from))
     if wanted.hash_algorithm not in set(hashes.HashAlgorithm):
         raise _refused(
             InvalidInput, f"hash algorithm '{wanted.hash_algorithm}' is not sha1, rmd160 or shake128", wanted
         )
     if wanted.compression not in ("default", "zlib", "none"):
         raise _refused(InvalidInput, f"compression '{wanted.compression}' is not default or none", wanted)
-    with open("/proc/filesystems", encoding="ascii") as listed:
-        if "overlay" not in listed.read().split():
-            raise _refused(Unsupported, "neither OverlayFS nor AUFS detected on the system!", wanted)
 
 
 def _refused(kind: type[NearfsError], message: str, wanted: NewRepository) -> NearfsError:

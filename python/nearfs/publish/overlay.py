@@ -121,7 +121,7 @@ def unmount(path: Path) -> None:
             raise Busy(message, operation="unmount", subject=str(path), exit_code=1)
         try:
             _run(["umount", str(path)], f"unmount {path}")
-        except Busy:
+        except (Busy, Unreachable):  # in use, or its client does not answer
             _run(["umount", "-l", str(path)], f"unmount {path}")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearfs import hashes, signing, whitelist
-from nearfs.config import names, syntax
+from nearfs.config import layers, names, syntax
 from nearfs.errors import Corrupt, InvalidInput, NotFound, PermissionDenied, Unsupported
 from nearfs.publish import files
 from nearfs.publish.places import Places
@@ -47,9 +47,14 @@ class Repository:
 
     @classmethod
     def load(cls, name: str, places: Places | None = None) -> Repository:
-        """Returns the repository; raises `NotFound` (exit code 1) if this machine does not have it."""
+        """Returns the repository; a short name gets the default domain.
+
+        Raises `NotFound` (exit code 1) if this machine does not have it.
+        """
         places = places or Places.here()
         names.check_name(name)
+        if "." not in name and not (places.repositories / name).is_dir():
+            name = layers.complete_name(name, root=str(places.configuration))
         configuration = places.repositories / name / "server.conf"
         parsed = syntax.parse_shell(str(configuration), dict(os.environ)) if configuration.is_file() else None
         if parsed is None:

@@ -146,6 +146,12 @@ def reflog_checksum(repository: Repository) -> str | None:
     try:
         content = (repository.storage / REFLOG).read_bytes()
     except FileNotFoundError:
+        if (repository.storage / MANIFEST).exists() and repository.manifest().fields.reflog:
+            message = (
+                f"{repository.storage / REFLOG} is missing, but the manifest names it; restore it from a backup, "
+                "since garbage collection will go by it"
+            )
+            raise Corrupt(message, operation="read reference log", subject=repository.fqrn, exit_code=1) from None
         return None
     known = [files.read_text(repository.spool / name) for name in ("reflog.chksum", "reflog.chksum.next")]
     # What the manifest signs is as good, should the spool area have been lost or damaged.

@@ -67,6 +67,9 @@ def begin(repository: Repository, *, path: str = "", say: Callable[[str], None] 
 
 
 def _check_path(repository: Repository, path: str) -> None:
+    if ".." in path.split("/"):
+        message = f"CernVM-FS transaction error: {path} leads out of the repository"
+        raise InvalidInput(message, operation="open transaction", subject=path, exit_code=_EXIT_NO_PATH)
     inside = repository.union / path.strip("/")
     if not inside.is_dir():
         missing = not inside.exists()
