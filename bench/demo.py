@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import lmod, python_copy
-from bench.modulefiles import build_modulefiles
+from bench import lmod
+from bench.trees import python_copy
+from bench.trees.modulefiles import build_modulefiles
 
 FQRN = "demo.example.org"
 MODULES = 1000

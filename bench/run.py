@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from bench.demo import workplace
-from bench.machine import write_result
+from bench.harness.machine import write_result
 
 SCENARIOS = ("publish", "find")
 

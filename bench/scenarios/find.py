@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.site import Site, drop_kernel_caches
-from bench.workloads import build_entries
+from bench.harness.site import Site, drop_kernel_caches
+from bench.trees.build import build_entries
 
 REFERENCE_S = {"dropped": 0.8, "hot": 0.144}
 

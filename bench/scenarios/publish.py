@@ -14,8 +14,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.site import Site
-from bench.workloads import build_small_files
+from bench.harness.site import Site
+from bench.trees.build import build_small_files
 
 REFERENCE_S = {"publish 30,000 files": 10.1, "publish a change of one file": 0.93}
 

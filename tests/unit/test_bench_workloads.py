@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import lmod, machine, modulefiles, python_copy, workloads
-from bench.tree import measure
+from bench.trees.material import measure
 
 RUN_SECONDS = 60
 

@@ -1,15 +1,15 @@
 """Builds the trees that are published and read in measurements; the same arguments give the same tree.
 
-Does not publish, mount or time anything. Run as `python -m bench.workloads KIND DIR`. Single-threaded.
+Does not publish, mount or time anything. Run as `python -m bench.trees.build KIND DIR`. Single-threaded.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from bench.modulefiles import MODULE_COUNT, MODULE_NAME_COUNT, build_modulefiles
-from bench.python_copy import copy_python
-from bench.tree import Text, TreeSize, measure, settle, write_file
+from bench.trees.modulefiles import MODULE_COUNT, MODULE_NAME_COUNT, build_modulefiles
+from bench.trees.python_copy import copy_python
+from bench.trees.material import Text, TreeSize, measure, settle, write_file
 
 PACKAGE_COUNT = 50
 SMALL_FILE_COUNT = 30_000
@@ -64,7 +64,7 @@ KINDS = ("entries", "modulefiles", "small-files", "stdlib")
 
 def main(arguments: list[str] | None = None) -> int:
     """Builds one tree in a new or empty directory and says how large it is. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.workloads", description="Build a tree for measurements.")
+    parser = argparse.ArgumentParser(prog="python -m bench.trees.build", description="Build a tree for measurements.")
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("directory", type=Path, help="new or empty directory")
     parser.add_argument("--count", type=int, help="files or entries (not for stdlib)")

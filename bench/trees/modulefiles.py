@@ -1,10 +1,10 @@
-"""Builds the tree of Lua modulefiles that `module avail` lists. Run it by `bench.workloads`. Single-threaded."""
+"""Builds the tree of Lua modulefiles that `module avail` lists. Run it by `bench.trees.build`. Single-threaded."""
 
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.tree import settle, write_file
+from bench.trees.material import settle, write_file
 
 MODULE_COUNT = 1_000
 MODULE_NAME_COUNT = 260

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 _COMMAND_SECONDS = 10

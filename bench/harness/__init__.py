@@ -1,0 +1,1 @@
+"""What every scenario and every contender shares: commands, counts, results."""

@@ -1,0 +1,1 @@
+"""The trees that are published, exported and read in measurements."""
