@@ -7,9 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from bench.trees.material import Text, TreeSize, measure, settle, write_file
 from bench.trees.modulefiles import MODULE_COUNT, MODULE_NAME_COUNT, build_modulefiles
 from bench.trees.python_copy import copy_python
-from bench.trees.material import Text, TreeSize, measure, settle, write_file
 
 PACKAGE_COUNT = 50
 SMALL_FILE_COUNT = 30_000

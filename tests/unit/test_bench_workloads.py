@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import lmod, machine, modulefiles, python_copy, workloads
+from bench import lmod
+from bench.harness import machine
+from bench.trees import build as workloads
+from bench.trees import modulefiles, python_copy
 from bench.trees.material import measure
 
 RUN_SECONDS = 60
