@@ -214,6 +214,7 @@ def _run(command: list[str], what: str) -> None:
             stdin=subprocess.DEVNULL,
             env=environment,
             cwd="/",
+            process_group=0,  # an interrupt typed at the terminal is for us: a mount is never cut short by it
         )
     except subprocess.TimeoutExpired:
         message = f"failed to {what}: no answer within {MOUNT_TIMEOUT_S} s"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nearfs.errors import Busy, InvalidInput, NotFound, Untrusted
-from nearfs.publish import dirtab, files, overlay, revision, tags, users
+from nearfs.publish import dirtab, files, interrupts, overlay, revision, tags, users
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nearfs._native import Progress
     from nearfs.publish.repository import Repository
     from nearfs.records import Committed
+    from nearfs.signing import ManifestFields
 
 _EXIT_OPEN = 17
 _EXIT_NOT_OPEN = 22
@@ -62,8 +63,9 @@ def begin(repository: Repository, *, path: str = "", say: Callable[[str], None] 
         if path:
             _check_path(repository, path)
         # The flag first: a kill between the two leaves a transaction that is open, and healed by the next command.
-        repository.transaction_flag.touch(exist_ok=False)
-        overlay.remount_union(repository, writable=True)
+        with interrupts.held_off():
+            repository.transaction_flag.touch(exist_ok=False)
+            overlay.remount_union(repository, writable=True)
 
 
 def _check_path(repository: Repository, path: str) -> None:
@@ -86,10 +88,11 @@ def abort(repository: Repository, *, force: bool = False) -> None:
             message = f"Repository {repository.fqrn} is not in a transaction"
             raise InvalidInput(message, operation="abort", subject=repository.fqrn, exit_code=_EXIT_NOT_OPEN)
         users.check_unused(repository, ignore_readers=force)
-        overlay.unmount_all(repository)
-        overlay.discard_scratch(repository)
-        files.remove(repository.transaction_flag)
-        heal(repository)
+        with interrupts.held_off():
+            overlay.unmount_all(repository)
+            overlay.discard_scratch(repository)
+            files.remove(repository.transaction_flag)
+            heal(repository)
 
 
 @dataclass(frozen=True)
@@ -131,23 +134,34 @@ def publish(
             overlay.remount_union(repository, writable=False)
             committed = _store_changes(repository, options, present.root_hash, now_s, progress or _native.Progress())
             history = tags.after_publish(repository, committed, now_s, present.history, options, say)
-            revision.activate(
-                repository,
-                revision.Head(
-                    committed["root_hash"], committed["root_size"], committed["revision"], committed["ttl_s"]
-                ),
-                history=history,
-                metainfo=present.meta_info,
-                garbage_collectable=present.garbage_collectable,
-            )
+            with interrupts.held_off():  # from the first to the last step that readers or the next command see
+                _show(repository, committed, history, present, say)
         except BaseException:
             # The transaction stays open, whatever went wrong, so that it can be mended or aborted.
-            if overlay.mounted_at(repository.union) and not _took_effect(repository):
-                overlay.remount_union(repository, writable=True)
+            with interrupts.held_off():
+                if overlay.mounted_at(repository.union) and not _took_effect(repository):
+                    overlay.remount_union(repository, writable=True)
             raise
-        say("Remounting newly created repository revision")
-        heal(repository)
         return committed
+
+
+def _show(
+    repository: Repository,
+    committed: Committed,
+    history: str | None,
+    present: ManifestFields,
+    say: Callable[[str], None],
+) -> None:
+    """Makes stored catalogs the newest revision, closes the transaction and mounts what readers now see."""
+    revision.activate(
+        repository,
+        revision.Head(committed["root_hash"], committed["root_size"], committed["revision"], committed["ttl_s"]),
+        history=history,
+        metainfo=present.meta_info,
+        garbage_collectable=present.garbage_collectable,
+    )
+    say("Remounting newly created repository revision")
+    heal(repository)
 
 
 def _store_changes(
