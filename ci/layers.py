@@ -22,6 +22,7 @@ CRATES: Mapping[str, frozenset[str]] = {
     "nearfs-fuse": frozenset({"nearfs-core", "nearfs-format"}),
     "nearfs-binding": frozenset({"nearfs-fuse", "nearfs-core", "nearfs-format"}),
     "nearfs-testkit": frozenset({"nearfs-core", "nearfs-format"}),
+    "nearfs-relay": frozenset(),  # the emulated line of the benchmarks
 }
 DEV_ONLY = "nearfs-testkit"
 
