@@ -1,55 +1,104 @@
-"""`make bench`: runs scenarios, prints their medians, keeps the results with the machine block.
+"""`make bench` and `make bench-full`: measures, prints a table, keeps the result with the machine block.
 
-`python -m bench.run [SCENARIO...] [--repeats N] [--no-result]`. Needs root. Refuses a debug build of the engine, whose
-figures would mean nothing. Main thread only.
+`python -m bench.run [--profile quick|full] [--scenario NAME]... [--contender NAME]... [--rtt MS]... [--dry-run]`. Needs
+root. Refuses a debug build of the engine, whose figures would mean nothing. Everything runs in a private place
+(`harness.enclosure`) of which nothing is left, at Ctrl-C or a kill either.
 """
 
 import argparse
-import importlib
 import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
-from bench.demo import workplace
-from bench.harness.machine import write_result
+from bench import scenarios
+from bench.contenders import registry
+from bench.demo import CannotRun, workplace
+from bench.harness import enclosure, packages, plan
+from bench.harness.machine import RESULTS
+from bench.harness.result import LineKey
+from bench.harness.scenario import Effort
 
-SCENARIOS = ("publish", "find")
+PROFILES = {"quick": plan.quick, "full": plan.full}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the scenarios named, or all, and returns the exit code."""
-    parser = argparse.ArgumentParser(description="Runs benchmark scenarios and keeps their results.")
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of: {', '.join(SCENARIOS)}; default: all")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each measurement (default 5)")
-    parser.add_argument("--no-result", action="store_true", help="print only, keep nothing under bench/results")
-    options = parser.parse_args(arguments)
-    unknown = set(options.scenarios) - set(SCENARIOS)
-    if unknown:
-        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    made = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__.partition("\n")[0])
+    made.add_argument("--profile", choices=PROFILES, default="quick", help="what is measured (default: quick)")
+    made.add_argument("--scenario", action="append", metavar="NAME", help=f"only these: {', '.join(scenarios.ALL)}")
+    made.add_argument("--contender", action="append", metavar="NAME", help=f"only these: {', '.join(registry.ALL)}")
+    made.add_argument("--rtt", action="append", type=float, metavar="MS", help="own lines instead of the profile's")
+    made.add_argument("--rate", type=float, default=100, metavar="MBIT", help="rate of own lines (default 100)")
+    made.add_argument("--loss", type=float, default=0, metavar="SHARE", help="lost packets of own lines (0.01: 1 %%)")
+    made.add_argument("--repeats", type=int, help="measurements of each cell, whatever they take")
+    made.add_argument("--dry-run", action="store_true", help="print what would be measured")
+    made.add_argument("--no-install", action="store_true", help="do not install Debian packages that are missing")
+    made.add_argument("--no-result", action="store_true", help="print only, keep nothing")
+    made.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where results are kept")
+    made.add_argument("--fail-fast", action="store_true", help="stop at the first cell that cannot be measured")
+    return made
+
+
+def planned(options: argparse.Namespace) -> list[plan.Item]:
+    """Returns what the command line asks for."""
+    blocks = PROFILES[options.profile]()
+    if options.rtt:
+        lines = [LineKey(rtt_ms, options.rate, options.loss) for rtt_ms in options.rtt]
+        names = tuple(options.scenario or plan.TALK)
+        wanted = tuple(options.contender or ("nearfs",))
+        blocks = [(names, wanted, line, Effort(3, 60)) for line in lines]
+    items = plan.items(blocks, scenarios.ALL, registry.ALL)
+    if options.scenario:
+        kept = set(options.scenario)
+        items = [
+            plan.Item(tuple(n for n in item.scenarios if n in kept), item.tree, item.contender, item.line, item.effort)
+            for item in items
+        ]
+    if options.contender:
+        items = [item for item in items if item.contender in options.contender]
+    if options.repeats:
+        effort = Effort(options.repeats, float("inf"))
+        items = [plan.Item(item.scenarios, item.tree, item.contender, item.line, effort) for item in items]
+    return [item for item in items if item.scenarios]
+
+
+def main(arguments: list[str]) -> int:
+    """Runs what is asked for and returns the exit code."""
+    made = parser()
+    options = made.parse_args(arguments)
+    for given, known in ((options.scenario, scenarios.ALL), (options.contender, registry.ALL)):
+        if unknown := set(given or ()) - set(known):
+            made.error(f"not known: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+    items = planned(options)
+    if options.dry_run:
+        for item in items:
+            print(f"{item.contender:14} {item.line!s:24} {item.tree:10} {', '.join(item.scenarios)}")
+        return 0
     if os.geteuid() != 0:
-        parser.error("benchmarks mount file systems and drop caches: run as root")
+        made.error("benchmarks mount file systems and make network namespaces: run as root")
     from nearfs import _native
 
     if _native.is_debug_build():
-        parser.error("the engine is a debug build: run `make build` first")
-    for name in options.scenarios or SCENARIOS:
-        home = Path(tempfile.mkdtemp(prefix=f"nearfs-bench-{name}-", dir=workplace()))
+        made.error("the engine is a debug build: run `make build` first")
+    home = enclosure.home()
+    if home is None:
         try:
-            payload = importlib.import_module(f"bench.scenarios.{name}").run(home, options.repeats)
-        finally:
-            shutil.rmtree(home, ignore_errors=True)
-        print(f"{name}: medians of {options.repeats}")
-        for what, seconds in payload["median_s"].items():
-            spread = payload["seconds"][what]
-            print(f"  {what:40}{seconds:9.3f} s   ({min(spread):.3f} to {max(spread):.3f})")
-        for what, ratio in payload["times_faster_than_reference"].items():
-            print(f"  {what:40}{ratio:9.1f} times as fast as the reference's figure")
-        if not options.no_result:
-            print(f"  kept as {write_result(name, payload).name}")
-    return 0
+            place = workplace()
+        except CannotRun as reason:
+            made.error(str(reason))
+        packages.install([registry.ALL[item.contender] for item in items], may_install=not options.no_install)
+        return enclosure.enter("bench.run", arguments, place)
+    from bench.harness.runner import Runner
+
+    enclosure.prepare()
+    try:
+        return Runner(home, options.profile if not options.rtt else "custom", fail_fast=options.fail_fast).run(
+            items, None if options.no_result else options.results
+        )
+    except KeyboardInterrupt:
+        print("interrupted; nothing was kept", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,29 +1,30 @@
-"""A publisher, a server and clients of one benchmark, below one directory, driven by the real commands.
+"""The publisher of a benchmark below one directory, driven by the real commands.
 
-Owns their start and their end. A benchmark that is interrupted leaves no mount behind. Main thread only.
+Owns making repositories and revisions. Serves and mounts nothing: contenders do. Main thread only.
 """
 
-import contextlib
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-FQRN = "bench.example.org"
-COMMAND_LIMIT_S = 600
-READY_LIMIT_S = 20
+from bench.harness.contender import Tree
+from bench.harness.processes import CommandFailed
+
+COMMAND_LIMIT_S = 1800
 BIN = Path(sys.executable).parent
 
 
 @dataclass(frozen=True)
 class Site:
-    """The directories of one benchmark."""
+    """A publisher with one repository."""
 
     home: Path
+    fqrn: str
 
     @property
     def prefix(self) -> Path:
@@ -33,18 +34,19 @@ class Site:
     @property
     def union(self) -> Path:
         """Returns the tree that a transaction changes."""
-        return self.prefix / "cvmfs" / FQRN
+        return self.prefix / "cvmfs" / self.fqrn
 
     @property
     def storage(self) -> Path:
-        """Returns the storage."""
-        return self.prefix / "srv" / "cvmfs" / FQRN
+        """Returns the repository's storage."""
+        return self.prefix / "srv" / "cvmfs" / self.fqrn
 
-    def command(self, *words: str | Path) -> float:
-        """Runs one of our commands and returns its seconds."""
+    def server(self, verb: str, *words: str | Path) -> float:
+        """Runs `cvmfs_server VERB ... FQRN` and returns its seconds."""
+        command = [str(BIN / "cvmfs_server"), verb, *map(str, words), self.fqrn]
         started = time.monotonic()
         done = subprocess.run(
-            [str(BIN / str(words[0])), *map(str, words[1:])],
+            command,
             env={**os.environ, "NEARFS_PREFIX": str(self.prefix)},
             cwd="/",
             capture_output=True,
@@ -53,63 +55,31 @@ class Site:
             check=False,
         )
         if done.returncode:
-            raise SystemExit(f"{' '.join(map(str, words))}: {done.returncode}\n{done.stdout}{done.stderr}")
+            raise CommandFailed(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
         return time.monotonic() - started
 
-    def server(self, verb: str, *words: str | Path) -> float:
-        """Runs `cvmfs_server VERB ... FQRN` and returns its seconds."""
-        return self.command("cvmfs_server", verb, *words, FQRN)
+    def create(self) -> None:
+        """Makes the repository, empty."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.server("mkfs", "-p", "-o", "root")
 
-    @contextlib.contextmanager
-    def serving(self) -> Iterator[str]:
-        """Runs `nearfs serve` and yields its URL."""
-        ready = self.home / "ready"
-        words = ["serve", "--port", "0", "--root", str(self.storage.parent), "--ready-file", str(ready)]
-        server = subprocess.Popen([str(BIN / "nearfs"), *words], stdout=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + READY_LIMIT_S
-            while not ready.exists():
-                if server.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit("nearfs serve did not start")
-                time.sleep(0.02)
-            yield ready.read_text("utf-8").strip().rstrip("/")
-        finally:
-            server.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(10)
-            server.kill()
+    def change(self, work: Callable[[Path], object]) -> float:
+        """Lets `work` change the tree in a transaction and returns the seconds of the publish."""
+        self.server("transaction")
+        work(self.union)
+        return self.server("publish")
 
-    @contextlib.contextmanager
-    def mounted(self, url: str) -> Iterator[Path]:
-        """Mounts the newest revision with a cache that stays between mounts, and unmounts it afterwards."""
-        point, configuration = self.home / "mnt", self.home / "client.conf"
-        point.mkdir(exist_ok=True)
-        configuration.write_text(
-            f"CVMFS_SERVER_URL={url}/cvmfs/{FQRN}\nCVMFS_HTTP_PROXY=DIRECT\n"
-            f"CVMFS_PUBLIC_KEY={self.prefix}/etc/cvmfs/keys/{FQRN}.pub\nCVMFS_CACHE_BASE={self.home}/cache\n",
-            "utf-8",
-        )
-        try:
-            self.command("cvmfs2", "-o", f"config={configuration}", FQRN, point)
-            yield point
-        finally:
-            unmount(point)
-
-    def unmount_all(self) -> None:
-        """Unmounts everything below the benchmark's directory."""
-        lines = Path("/proc/self/mountinfo").read_text("utf-8").splitlines()
-        for point in reversed([line.split(" ")[4] for line in lines]):
-            if point.startswith(f"{self.home}/"):
-                unmount(Path(point))
+    def tree(self, name: str, source: Path) -> Tree:
+        """Returns what contenders take: `source` has the same content as the repository."""
+        key = self.prefix / "etc" / "cvmfs" / "keys" / f"{self.fqrn}.pub"
+        return Tree(name, source, self.fqrn, self.storage.parent, key)
 
 
-def unmount(point: Path) -> None:
-    """Unmounts, lazily if it is busy."""
-    if subprocess.run(["umount", point], check=False, capture_output=True).returncode:
-        subprocess.run(["umount", "-l", point], check=False, capture_output=True)
+def copy_into(source: Path) -> Callable[[Path], object]:
+    """Returns the work that makes a repository's tree equal to a directory."""
 
+    def work(union: Path) -> None:
+        (union / "new_repository").unlink(missing_ok=True)  # what mkfs leaves in an empty one
+        shutil.copytree(source, union, symlinks=True, dirs_exist_ok=True)
 
-def drop_kernel_caches() -> None:
-    """Writes dirty pages and empties page, dentry and inode caches. Needs root."""
-    os.sync()
-    Path("/proc/sys/vm/drop_caches").write_text("3", "ascii")
+    return work

@@ -6,7 +6,6 @@ be up at once, each with its own namespaces, so all have the same addresses. One
 """
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -15,13 +14,13 @@ import statistics
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.harness.result import LineKey
+from bench.lab.namespaces import inside
 
 NEAR_ADDRESS = "10.79.0.1"
 FAR_ADDRESS = "10.79.0.2"
@@ -42,7 +41,6 @@ _CALIBRATIONS = 4
 _READY_LIMIT_S = 10.0
 _TOOL_LIMIT_S = 60.0
 
-_CLONE_NEWNET = 0x40000000
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 _TUN_F_CSUM, _TUN_F_TSO4, _TUN_F_TSO6, _TUN_F_TSO_ECN = 1, 2, 4, 8
@@ -172,30 +170,18 @@ def _wait_for(control: Path, relay: subprocess.Popen[bytes]) -> None:
 
 def _tunnel(namespace: str, *, single: bool) -> int:
     """Opens a TUN device in a namespace and returns its descriptor."""
-    made: list[int | OSError] = []
 
-    def make() -> None:  # in a thread of its own: a thread that has changed its namespace is not used again
-        try:
-            descriptor = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
-            libc = ctypes.CDLL(None, use_errno=True)
-            if libc.setns(descriptor, _CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), f"enter {namespace}")
-            os.close(descriptor)
-            tunnel = os.open("/dev/net/tun", os.O_RDWR)
-            flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
-            fcntl.ioctl(tunnel, _TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), flags))
-            offload = 0 if single else _TUN_F_CSUM | _TUN_F_TSO4 | _TUN_F_TSO6 | _TUN_F_TSO_ECN
-            fcntl.ioctl(tunnel, _TUNSETOFFLOAD, offload)
-            made.append(tunnel)
-        except OSError as error:
-            made.append(error)
+    def make() -> int:
+        tunnel = os.open("/dev/net/tun", os.O_RDWR)
+        flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
+        fcntl.ioctl(tunnel, _TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), flags))
+        fcntl.ioctl(tunnel, _TUNSETOFFLOAD, 0 if single else _TUN_F_CSUM | _TUN_F_TSO4 | _TUN_F_TSO6 | _TUN_F_TSO_ECN)
+        return tunnel
 
-    maker = threading.Thread(target=make)
-    maker.start()
-    maker.join()
-    if isinstance(made[0], OSError):
-        raise LineError(f"no TUN device in {namespace}: {made[0]}")
-    return made[0]
+    try:
+        return inside(namespace, make)
+    except OSError as error:
+        raise LineError(f"no TUN device in {namespace}: {error}") from error
 
 
 def _configure(line: Line) -> None:

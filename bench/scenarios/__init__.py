@@ -1,1 +1,33 @@
-"""One file a question: each has `run(home, repeats) -> dict` and says what it measured against what."""
+"""The scenarios, one module a question; `ALL` has them by name, in the order in which they are shown."""
+
+from collections.abc import Mapping
+
+from bench.harness.scenario import Scenario
+from bench.scenarios import (
+    find,
+    json_tool,
+    module_avail,
+    mount,
+    new_revision,
+    package_import,
+    publish,
+    stat_storm,
+    tar,
+    ten_clients,
+)
+
+ALL: Mapping[str, Scenario] = {
+    module.SCENARIO.name: module.SCENARIO
+    for module in (
+        mount,
+        json_tool,
+        module_avail,
+        package_import,
+        stat_storm,
+        find,
+        tar,
+        ten_clients,
+        new_revision,
+        publish,
+    )
+}

@@ -1,23 +1,18 @@
 """How long a publish takes: 30,000 small files in 50 nested catalogs, then a change of one file.
 
-Compares with the reference's figures of its own run on a like machine (given by the issue that asked), and with the
-floor of this run: reading, deflating and hashing the same files on all cores, with nothing stored.
+Beside it the floor of the same run: reading, deflating and hashing the same files on all cores, with nothing stored.
 """
 
 import hashlib
 import os
-import shutil
-import statistics
 import time
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from bench.harness.site import Site
-from bench.trees.build import build_small_files
-
-REFERENCE_S = {"publish 30,000 files": 10.1, "publish a change of one file": 0.93}
+from bench.harness.result import Sample
+from bench.harness.scenario import Scenario, Setting
+from bench.harness.site import Site, copy_into
 
 
 def _deflated(paths: list[str]) -> int:
@@ -40,32 +35,27 @@ def floor_s(tree: Path) -> float:
     return time.monotonic() - started
 
 
-def run(home: Path, repeats: int) -> dict[str, Any]:
-    """Publishes into a fresh repository `repeats` times; returns seconds, medians and ratios."""
-    source = home / "source"
-    build_small_files(source)
-    seconds: dict[str, list[float]] = {name: [] for name in (*REFERENCE_S, "floor")}
-    for number in range(repeats):
-        site = Site(home / f"run-{number}")
-        site.home.mkdir()
-        try:
-            site.server("mkfs", "-p", "-o", "root")
-            site.server("transaction")
-            shutil.copytree(source, site.union / "many", symlinks=True)
-            seconds["publish 30,000 files"].append(site.server("publish"))
-            site.server("transaction")
-            changed = min((site.union / "many").rglob("*.py"))
-            changed.write_text(f"print({number})\n", "ascii")
-            seconds["publish a change of one file"].append(site.server("publish"))
-            seconds["floor"].append(floor_s(source))
-        finally:
-            # What it stored stays until the end: ext4 is slow to create files right after as many were deleted.
-            site.unmount_all()
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
-        "seconds": seconds,
-        "median_s": medians,
-        "reference_s": REFERENCE_S,
-        "times_faster_than_reference": {name: REFERENCE_S[name] / medians[name] for name in REFERENCE_S},
-        "floor": "read, zlib level 6 and SHA-1 of all files on all cores, nothing stored",
-    }
+def measure(setting: Setting) -> None:
+    """Records `publish-30000` and `publish-one-file`, and the floor of the first."""
+    source = setting.tree.source
+    done = 0
+    while setting.goes_on(done):
+        # What an earlier run stored stays until the end: ext4 is slow to create files right after as many were deleted.
+        site = Site(setting.site.home.with_name(f"publish-{done}"), f"publish{done}.bench.example.org")
+        site.create()
+        setting.record("publish-30000", "cold", _seconds(site.change(copy_into(source))), "nearfs")
+        setting.record("publish-30000", "cold", _seconds(floor_s(source)), "floor")
+        setting.record("publish-one-file", "hot", _seconds(site.change(_change_one)), "nearfs")
+        done += 1
+
+
+def _seconds(wall_s: float) -> Sample:
+    return {"wall_s": wall_s}
+
+
+def _change_one(union: Path) -> None:
+    changed = min(union.rglob("*.py"))
+    changed.write_text(f"print({time.time_ns()})\n", "ascii")
+
+
+SCENARIO = Scenario("publish", "publish 30,000 files, and one", "many", measure, frozenset({"local"}))

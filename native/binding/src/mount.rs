@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nearfs_core::Error;
@@ -62,12 +61,8 @@ impl Mount {
     /// Returns what was counted.
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counted = PyDict::new(py);
-        counted.set_item("fetches", self.client.fetches())?;
-        counted.set_item("fetched_bytes", self.client.fetched_bytes())?;
-        counted.set_item("opens", self.client.counters().opens.load(Ordering::Relaxed))?;
-        counted.set_item("io_errors", self.client.counters().io_errors.load(Ordering::Relaxed))?;
-        for (operation, count) in self.session.upcalls().snapshot() {
-            counted.set_item(format!("upcall_{operation}"), count)?;
+        for (name, count) in self.client.all_counters() {
+            counted.set_item(name, count)?;
         }
         Ok(counted)
     }
@@ -187,6 +182,8 @@ impl MountRequest {
         let snapshot = Snapshot::open(&cache, &trust, &selection)?;
         let client = Arc::new(Client::open(cache, &snapshot, self.client_options(trust.keys.pem_texts().concat())?)?);
         let session = Session::mount(Arc::clone(&client) as _, &settings)?;
+        let upcalls = Arc::clone(session.upcalls());
+        client.count_also(move || upcalls.snapshot().into_iter().map(|(n, c)| (format!("upcall_{n}"), c)).collect());
         Ok(Mount { session, client, runtime: Some(runtime) })
     }
 }

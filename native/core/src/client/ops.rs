@@ -6,8 +6,8 @@
 //! reading may wait for the network, for as long as the transport's bounds say.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nearfs_format::dirent::{EntryFlags, FileType};
@@ -42,6 +42,19 @@ pub struct ClientCounters {
     pub io_errors: AtomicU64,
 }
 
+/// Counts that another layer keeps, with their names: how often the kernel asked, say.
+type OuterCounters = Box<dyn Fn() -> Vec<(String, u64)> + Send + Sync>;
+
+/// Holds [`OuterCounters`] once whoever runs the loop has given them.
+#[derive(Default)]
+struct Outer(OnceLock<OuterCounters>);
+
+impl std::fmt::Debug for Outer {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Outer(given: {})", self.0.get().is_some())
+    }
+}
+
 /// Catalogs out of the object cache.
 #[derive(Debug)]
 struct CachedCatalogs(Arc<ObjectCache>);
@@ -66,6 +79,7 @@ pub struct Client {
     options: ClientOptions,
     files: OpenFiles,
     counters: ClientCounters,
+    outer: Outer,
     started: Instant,
     is_fixed: bool,
 }
@@ -84,6 +98,7 @@ impl Client {
             options,
             files: OpenFiles::default(),
             counters: ClientCounters::default(),
+            outer: Outer::default(),
             started: Instant::now(),
             is_fixed: snapshot.is_fixed,
         })
@@ -102,6 +117,28 @@ impl Client {
     /// Returns what was counted.
     pub fn counters(&self) -> &ClientCounters {
         &self.counters
+    }
+
+    /// Adds what another layer counts to [`Client::all_counters`]; only the first call has an effect.
+    pub fn count_also(&self, counters: impl Fn() -> Vec<(String, u64)> + Send + Sync + 'static) {
+        let _ = self.outer.0.set(Box::new(counters));
+    }
+
+    /// Returns everything that is counted, with names.
+    pub fn all_counters(&self) -> Vec<(String, u64)> {
+        let transport = self.cache.origin().counters();
+        let mut all = vec![
+            ("requests".to_owned(), transport.requests),
+            ("request_bytes".to_owned(), transport.bytes),
+            ("request_errors".to_owned(), transport.errors),
+            ("connections".to_owned(), transport.connections),
+            ("fetches".to_owned(), self.fetches()),
+            ("fetched_bytes".to_owned(), self.fetched_bytes()),
+            ("opens".to_owned(), self.counters.opens.load(Ordering::Relaxed)),
+            ("io_errors".to_owned(), self.counters.io_errors.load(Ordering::Relaxed)),
+        ];
+        all.extend(self.outer.0.get().map(|counters| counters()).unwrap_or_default());
+        all
     }
 
     /// Says whether the revision was chosen by hash, tag or date.

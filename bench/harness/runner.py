@@ -1,0 +1,176 @@
+"""Executes a plan: trees, lines and servers are made as they are needed, samples become cells, cells a result.
+
+Owns the order and what happens when something cannot be measured: it is said, kept in the result, and the rest goes on.
+Items that mostly wait for a long line are measured side by side, each over a line of its own; everything else runs
+alone. The main thread and one thread for each patient item; cells are guarded by one lock.
+"""
+
+import contextlib
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from bench import scenarios
+from bench.contenders import registry
+from bench.harness.contender import Tree
+from bench.harness.machine import write_result
+from bench.harness.plan import Item
+from bench.harness.processes import CommandFailed
+from bench.harness.result import SCHEMA, Cell, LineKey, Sample
+from bench.harness.scenario import Setting
+from bench.harness.site import Site, copy_into
+from bench.lab import line as lines
+from bench.lab.servers import ServerError
+from bench.trees.catalogue import RECIPES
+
+# Four guests of a quarter of a core each, on the two cores of a small machine.
+SIDE_BY_SIDE = 4
+_EXPECTED = (CommandFailed, ServerError, lines.LineError, OSError, ValueError)
+
+
+class Runner:
+    """One run below `home`."""
+
+    def __init__(self, home: Path, profile: str, *, fail_fast: bool = False) -> None:
+        self._home = home
+        self._profile = profile
+        self._fail_fast = fail_fast
+        self._cells: dict[tuple[str, str, str, LineKey | None], Cell] = {}
+        self._absent: list[dict[str, str]] = []
+        self._lines: list[dict[str, float]] = []
+        self._trees: dict[str, tuple[Site, Tree]] = {}
+        self._guard = threading.Lock()
+        self._building = threading.Lock()
+
+    def run(self, items: list[Item], results: Path | None) -> int:
+        """Measures everything, prints the table and keeps the result; 1 if something could not be measured."""
+        started = time.monotonic()
+        items = [item for item in items if self._is_there(item)]
+        patient = [item for item in items if item.is_patient]
+        if patient:
+            with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+                numbered = enumerate(patient)
+                for done in [pool.submit(self._item, item, f"lane{number}", len(patient)) for number, item in numbered]:
+                    done.result()
+        for item in items:
+            if not item.is_patient:
+                self._item(item, "line", 1)
+        payload = self.result(time.monotonic() - started)
+        self._print()
+        if results is not None:
+            print(f"kept as {write_result(f'bench-{self._profile}', payload, results).name}")
+        return 1 if any(entry["scenario"] for entry in self._absent) else 0
+
+    def result(self, took_s: float) -> dict[str, Any]:
+        """Returns what is kept."""
+        return {
+            "schema": SCHEMA,
+            "profile": self._profile,
+            "took_s": round(took_s, 1),
+            "lines": self._lines,
+            "cells": [cell.to_json() for cell in self._cells.values()],
+            "absent": self._absent,
+        }
+
+    def _is_there(self, item: Item) -> bool:
+        why = registry.ALL[item.contender].missing()
+        if why is not None:
+            entry = {"contender": item.contender, "scenario": "", "why": why}
+            if entry not in self._absent:
+                self._absent.append(entry)
+                self._say(f"{item.contender}: left out: {why}")
+        return why is None
+
+    def _item(self, item: Item, lane: str, beside: int) -> None:
+        contender = registry.ALL[item.contender]
+        home = self._home / f"{lane}-{item.contender}-{time.monotonic_ns()}"
+        home.mkdir()
+        self._say(f"{item.contender}, {item.line if contender.is_remote else 'no line'}, {item.tree}")
+        try:
+            site, tree = self._tree(item.tree)
+            with contextlib.ExitStack() as stack:
+                line = stack.enter_context(lines.up(home / "line", item.line, lane, check=contender.is_remote))
+                if contender.is_remote:
+                    self._note_line(line)
+                serving = stack.enter_context(contender.serving(home, line, tree))
+                for name in item.scenarios:
+                    record = _Recorder(self, item, contender.is_remote, beside)
+                    setting = Setting(contender, serving, line, tree, site, record, item.effort)
+                    self._scenario(name, setting)
+        except _EXPECTED as error:
+            self._failed(item.contender, ", ".join(item.scenarios), error)
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
+
+    def _scenario(self, name: str, setting: Setting) -> None:
+        try:
+            scenarios.ALL[name].measure(setting)
+        except _EXPECTED as error:
+            self._failed(setting.contender.name, name, error)
+
+    def _failed(self, contender: str, scenario: str, error: Exception) -> None:
+        if self._fail_fast:
+            raise error
+        why = f"{type(error).__name__}: {error}"
+        with self._guard:
+            self._absent.append({"contender": contender, "scenario": scenario, "why": why})
+        self._say(f"{contender}, {scenario}: not measured: {why}")
+
+    def _tree(self, name: str) -> tuple[Site, Tree]:
+        with self._building:
+            if name not in self._trees:
+                recipe = RECIPES[name]
+                self._say(f"building and publishing: {recipe.title}")
+                source = self._home / "trees" / name
+                source.parent.mkdir(exist_ok=True)
+                recipe.build(source)
+                site = Site(self._home / f"site-{name}", f"{name}.bench.example.org")
+                site.create()
+                site.change(copy_into(source))
+                self._trees[name] = (site, site.tree(name, source))
+            return self._trees[name]
+
+    def _note_line(self, line: lines.Line) -> None:
+        key = line.key
+        note = {"rtt_ms": key.rtt_ms, "rate_mbit": key.rate_mbit, "loss": key.loss}
+        measured = {
+            "measured_rtt_ms": round(line.measured_rtt_ms, 3),
+            "measured_rate_mbit": round(line.measured_rate_mbit, 2),
+        }
+        with self._guard:
+            self._lines.append({**note, **measured})
+
+    def keep(self, key: tuple[str, str, str, LineKey | None], sample: Sample, beside: int) -> None:
+        """Adds a sample to its cell."""
+        with self._guard:
+            cell = self._cells.setdefault(key, Cell(*key))
+            cell.samples.append(sample)
+            note = f"measured beside {beside - 1} others that wait for lines of their own"
+            if beside > 1 and note not in cell.notes:
+                cell.notes.append(note)
+        asked = "" if sample.get("requests") is None else f", {sample['requests']:,} requests"
+        self._say(f"  {key[0]}, {key[1]}, {key[2]}: {sample['wall_s']:.2f} s{asked}")
+
+    def _say(self, text: str) -> None:
+        print(text, flush=True)
+
+    def _print(self) -> None:
+        for cell in self._cells.values():
+            where = str(cell.line) if cell.line else "no line"
+            asked = cell.median("requests")
+            counted = "" if asked is None else f"{asked:10,.0f}"
+            print(f"{cell.scenario:16}{cell.contender:14}{cell.state:6}{where:24}{cell.median():10.3f} s{counted}")
+
+
+class _Recorder:
+    """Knows where the samples of a setting belong."""
+
+    def __init__(self, runner: Runner, item: Item, is_remote: bool, beside: int) -> None:  # noqa: FBT001 -- private
+        self._runner, self._item, self._is_remote, self._beside = runner, item, is_remote, beside
+
+    def __call__(self, scenario: str, state: str, sample: Sample, contender: str | None = None) -> None:
+        key = (scenario, contender or self._item.contender, state, self._item.line if self._is_remote else None)
+        self._runner.keep(key, sample, self._beside)
