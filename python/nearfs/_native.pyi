@@ -14,6 +14,8 @@ _Path: TypeAlias = str | os.PathLike[str]
 
 __all__ = [
     "__VERSION__",
+    "Catalog",
+    "DiskCache",
     "Mount",
     "Progress",
     "catalog_facts",
@@ -23,8 +25,12 @@ __all__ = [
     "clear_stale_mount",
     "create_repository",
     "create_storage",
+    "cut_marks",
+    "deflate",
     "edit_tags",
     "error_kinds",
+    "hash_content",
+    "inflate",
     "is_debug_build",
     "is_mounted",
     "list_tags",
@@ -41,6 +47,38 @@ __all__ = [
 
 __VERSION__: Final[str]
 """Version of the engine; the package's own."""
+
+@final
+class Catalog:
+    """One catalog file, decoded into memory; look-ups run no SQL. Any thread; nested catalogs are not followed."""
+
+    def __new__(cls, file: _Path) -> Catalog:
+        """Decodes an uncompressed catalog file. Raises `Corrupt` for one that breaks the format."""
+
+    def __len__(self) -> int:
+        """Returns the number of rows, the catalog's own root included."""
+
+    def find(self, path: bytes) -> tuple[int, int, int, str | None] | None:
+        """Returns (mode, size, mtime, hash of the whole-file object) of `b""` or `b"/a/b"`; None without a row."""
+
+    def entries(self, directory: bytes) -> list[tuple[bytes, int, int, int, str | None]]:
+        """Returns (name, mode, size, mtime, hash) of each entry of a directory, sorted by name.
+
+        Raises `NotFound` for a path without a row, `InvalidInput` for what is no directory.
+        """
+
+@final
+class DiskCache:
+    """The cache directory of a client. Fetches nothing; any thread, and any number of processes."""
+
+    def __new__(cls, cache_dir: _Path, *, is_shared: bool) -> DiskCache:
+        """Opens the cache in `cache_dir`, creating what is missing of its layout."""
+
+    def read(self, hash_text: str, *, size: int) -> bytes | None:
+        """Returns the content of an object of `size` bytes, or None where the cache does not have it.
+
+        What lies there with another size is damaged: it is moved to quarantine and counts as missing.
+        """
 
 @final
 class Progress:
@@ -161,6 +199,24 @@ def write_named(storage: _Path, name: str, content: bytes) -> None:
 
 def sync_storage(storage: _Path) -> None:
     """Returns when everything stored so far is on disk."""
+
+def hash_content(content: bytes, *, hash_algorithm: str) -> str:
+    """Returns the hash of `content`, which is what an object of these stored bytes is named by."""
+
+def deflate(content: bytes) -> bytes:
+    """Returns `content` as an object stores it: a zlib stream of level 6, the reference publisher's bytes."""
+
+def inflate(stored: bytes, *, size: int) -> bytes:
+    """Returns the content of a zlib stream that has to hold exactly `size` bytes.
+
+    Raises `Corrupt` for a damaged stream, another size, or bytes behind the stream's end.
+    """
+
+def cut_marks(content: bytes, *, chunk_sizes: tuple[int, int, int]) -> list[int]:
+    """Returns the offsets at which a new chunk begins, without 0 and without the end.
+
+    `chunk_sizes` are minimum, average and maximum in bytes. Raises `InvalidInput` for sizes that cannot be.
+    """
 
 def list_tags(storage: _Path, *, history: str | None, fqrn: str) -> list[Tag]:
     """Returns the tags, newest first; none without a history."""

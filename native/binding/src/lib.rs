@@ -3,7 +3,10 @@
 //! Owns the mapping between Rust values and Python objects, and nothing else: each function takes its arguments,
 //! detaches from the interpreter, calls the engine and converts the answer. No Rust thread ever enters Python.
 
+mod cache;
+mod catalog;
 mod check;
+mod content;
 mod errors;
 mod mount;
 mod progress;
@@ -21,7 +24,13 @@ mod _native {
     const __VERSION__: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]
+    use crate::cache::DiskCache;
+    #[pymodule_export]
+    use crate::catalog::Catalog;
+    #[pymodule_export]
     use crate::check::{check_history, check_references, check_revision};
+    #[pymodule_export]
+    use crate::content::{cut_marks, deflate, hash_content, inflate};
     #[pymodule_export]
     use crate::errors::error_kinds;
     #[pymodule_export]

@@ -1,0 +1,1 @@
+"""Benchmarks of single hot functions against what a Python user would otherwise use: `python -m pytest bench/micro`."""
