@@ -10,13 +10,14 @@ import os
 import sys
 from pathlib import Path
 
-from bench import scenarios
+from bench import build_probe, scenarios
 from bench.contenders import registry
 from bench.demo import CannotRun, workplace
 from bench.harness import enclosure, packages, plan
 from bench.harness.machine import RESULTS
 from bench.harness.result import LineKey
 from bench.harness.scenario import Effort
+from bench.lab.line import relay_program
 
 PROFILES = {"quick": plan.quick, "full": plan.full}
 
@@ -86,6 +87,8 @@ def main(arguments: list[str]) -> int:
             place = workplace()
         except CannotRun as reason:
             made.error(str(reason))
+        build_probe.build()
+        relay_program()
         packages.install([registry.ALL[item.contender] for item in items], may_install=not options.no_install)
         return enclosure.enter("bench.run", arguments, place)
     from bench.harness.runner import Runner

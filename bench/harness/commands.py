@@ -14,8 +14,8 @@ SCRATCH = "{scratch}"
 class Command:
     """A program and its whole environment.
 
-    In every word and value `{tree}` stands for the mount point and `{scratch}` for a new, empty, writable directory of
-    this run; which paths these are is known to the contender alone, for they may lie on another machine.
+    In every word, value and line of input `{tree}` stands for the mount point, `{scratch}` for a writable directory of
+    this run, empty at first; which paths these are is known to the contender alone: they may lie on another machine.
     """
 
     argv: tuple[str, ...]
@@ -30,7 +30,7 @@ class Command:
             return text.replace(TREE, tree).replace(SCRATCH, scratch)
 
         environment = {key: fill(value) for key, value in self.environment.items()}
-        return Command(tuple(map(fill, self.argv)), environment, self.stdin, self.limit_s)
+        return Command(tuple(map(fill, self.argv)), environment, fill(self.stdin), self.limit_s)
 
 
 @dataclass(frozen=True)

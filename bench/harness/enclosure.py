@@ -55,8 +55,12 @@ def prepare() -> None:
     for number in _STOPS:
         signal.signal(number, signal.default_int_handler)
     Path("/run/netns").mkdir(exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "tmpfs", "/run/netns"]
-    subprocess.run(command, check=True, capture_output=True, timeout=_GRACE_S)
+    places = ["/run/netns"]
+    if not os.environ[_HOME].startswith("/dev/shm/"):
+        places.append("/dev/shm")  # Squid and guests name their shared memory as they like, and may be killed
+    for place in places:
+        command = ["mount", "-t", "tmpfs", "tmpfs", place]
+        subprocess.run(command, check=True, capture_output=True, timeout=_GRACE_S)
 
 
 def _signal_inside(unshare: int) -> None:

@@ -5,6 +5,7 @@ log nothing that is counted: requests are counted by the client that makes them,
 """
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -87,19 +88,20 @@ cache_mem 512 MB
 maximum_object_size 1024 MB
 maximum_object_size_in_memory 16 MB
 memory_cache_mode always
-cache_effective_user root
+cache_effective_user proxy
 pid_filename none
-cache_log {self._home}/squid.log
+cache_log /dev/null
 access_log none
 cache_store_log none
-coredump_dir {self._home}
 shutdown_lifetime 1 seconds
 visible_hostname near
 pinger_enable off
 """,
             "utf-8",
         )
-        command = self._line.near_command("squid", "-N", "-f", str(configuration))
+        command = self._line.near_command(
+            "squid", "-N", "-n", f"bench{os.getpid()}", "-d", "1", "-f", str(configuration)
+        )
         out = self._home / "squid.out"
         self._stack.enter_context(_running(command, out, self._line.near, NEAR_ADDRESS, PROXY_PORT))
 

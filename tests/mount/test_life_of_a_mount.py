@@ -14,6 +14,7 @@ import pytest
 from tests.mount.test_golden_reading import golden_settings
 from tests.support import mounts, processes
 from tests.support.golden import NAMES, Golden
+from tests.support.publishing import Publisher
 from tests.support.serving import Server, free_port
 from tests.support.waiting import wait_until
 
@@ -109,6 +110,36 @@ def test_magic_attributes_answer(settings: dict[str, str], mount: Callable[..., 
     with pytest.raises(OSError) as caught:
         os.getxattr(hello, "user.no_such_attribute")
     assert caught.value.errno == errno.ENODATA
+
+
+def test_attributes_that_nobody_stored_are_asked_for_once(
+    publisher: Publisher, settings: dict[str, str], mount: Callable[..., Path]
+) -> None:
+    with_some = mount(NAME, settings)
+    with pytest.raises(OSError) as caught:
+        os.getxattr(with_some / "hello.txt", "security.selinux")
+    assert caught.value.errno == errno.ENODATA
+
+    publisher.create()
+    publisher.server("transaction", publisher.fqrn)
+    for number in range(200):
+        (publisher.union / f"file-{number:03d}").write_text("x")
+    publisher.server("publish", publisher.fqrn)
+    with_none = publisher.spool / "rdonly"
+
+    def asked() -> int:
+        lines = os.getxattr(with_none, "user.nearfs_counters").decode().splitlines()
+        return int(dict(line.split(",") for line in lines)["upcall_getxattr"])
+
+    with pytest.raises(OSError) as caught:
+        os.getxattr(with_none / "file-000", "system.posix_acl_access")
+    assert caught.value.errno == errno.EOPNOTSUPP
+    with pytest.raises(OSError) as caught:
+        os.getxattr(with_none / "file-000", "user.no_such_attribute")
+    assert caught.value.errno == errno.ENODATA
+    before = asked()
+    subprocess.run(["ls", "-l", with_none], check=True, capture_output=True, timeout=60)
+    assert asked() - before < 10
 
 
 def test_symlink_variables_come_from_the_configuration(settings: dict[str, str], mount: Callable[..., Path]) -> None:

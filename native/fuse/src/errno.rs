@@ -48,6 +48,7 @@ fn refusal_errno(refusal: Refusal) -> Errno {
         // on Linux, the kernel opens those itself.
         Refusal::NotAFile | Refusal::NotASymlink => Errno::EINVAL,
         Refusal::NoAttribute => Errno::ENODATA,
+        Refusal::NoSuchAttributes => Errno::EOPNOTSUPP,
         Refusal::BadHandle => Errno::EBADF,
         Refusal::AlreadyExists => Errno::EEXIST,
         Refusal::TooManyOpenFiles => Errno::EMFILE,

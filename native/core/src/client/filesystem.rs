@@ -37,6 +37,9 @@ pub enum Refusal {
     /// The entry has no extended attribute of that name.
     #[error("no such attribute")]
     NoAttribute,
+    /// The file system has attributes of that kind nowhere, so there is no point in asking for other entries.
+    #[error("attributes of that kind are not supported")]
+    NoSuchAttributes,
     /// The handle was never given out, or is released already.
     #[error("no such handle")]
     BadHandle,

@@ -357,7 +357,7 @@ impl FileSystem for Client {
 
     fn getxattr(&self, ino: Ino, name: &[u8]) -> FsResult<Vec<u8>> {
         let (catalog, row) = self.entry(ino)?;
-        xattr::get(self, &catalog, row, name).ok_or_else(|| Refusal::NoAttribute.into())
+        xattr::get(self, &catalog, row, name).ok_or_else(|| xattr::refusal(self, name).into())
     }
 
     fn listxattr(&self, ino: Ino) -> FsResult<Vec<u8>> {

@@ -11,6 +11,7 @@ use nearfs_format::dirent::{EntryFlags, FileType};
 use crate::catalog::index::RowId;
 use crate::catalog::tree::Catalog;
 
+use super::filesystem::Refusal;
 use super::ops::Client;
 use super::options::XattrVisibility;
 
@@ -50,6 +51,10 @@ const OUR_COUNTERS: &[u8] = b"user.nearfs_counters";
 const REGULAR: &[&str] =
     &["user.chunk_list", "user.chunks", "user.compression", "user.direct_io", "user.external_file"];
 const RAWLINK: &[&str] = &["user.rawlink", "xfsroot.rawlink"];
+
+/// Attributes that programs ask for unasked: `ls -l` wants three of each file, and stops when it hears that there are
+/// none on the file system. Attributes never change under a revision, and the root's counters cover all of it.
+const UNASKED: [&[u8]; 3] = [b"security.selinux", b"system.posix_acl_access", b"system.posix_acl_default"];
 
 /// The twelve counters, sorted by name, as the CSV of `user.*_counters` has them.
 const COUNTERS: [&str; 12] = [
@@ -105,6 +110,13 @@ pub(super) fn get(client: &Client, catalog: &Catalog, row: RowId, name: &[u8]) -
         return Some(our_counters(client).into_bytes());
     }
     magic(client, catalog, row, name).or_else(|| catalog.index.xattrs(row).get(name).map(<[u8]>::to_vec))
+}
+
+/// Says why an attribute that is not there is not.
+pub(super) fn refusal(client: &Client, name: &[u8]) -> Refusal {
+    let index = &client.tree().root().index;
+    let has_some = index.counter("self_xattr") + index.counter("subtree_xattr") > 0;
+    if UNASKED.contains(&name) && !has_some { Refusal::NoSuchAttributes } else { Refusal::NoAttribute }
 }
 
 fn magic(client: &Client, catalog: &Catalog, row: RowId, name: &[u8]) -> Option<Vec<u8>> {
