@@ -16,6 +16,7 @@ from typing import Any
 from bench import scenarios
 from bench.contenders import registry
 from bench.harness.contender import Tree
+from bench.harness.display import Display, summary
 from bench.harness.machine import write_result
 from bench.harness.plan import Item
 from bench.harness.processes import CommandFailed
@@ -42,6 +43,7 @@ class Runner:
         self._absent: list[dict[str, str]] = []
         self._lines: list[dict[str, float]] = []
         self._trees: dict[str, tuple[Site, Tree]] = {}
+        self._display = Display()
         self._guard = threading.Lock()
         self._building = threading.Lock()
 
@@ -50,16 +52,16 @@ class Runner:
         started = time.monotonic()
         items = [item for item in items if self._is_there(item)]
         patient = [item for item in items if item.is_patient]
-        if patient:
-            with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-                numbered = enumerate(patient)
-                for done in [pool.submit(self._item, item, f"lane{number}", len(patient)) for number, item in numbered]:
-                    done.result()
-        for item in items:
-            if not item.is_patient:
+        alone = [item for item in items if not item.is_patient]
+        with self._display:
+            self._display.start(sum(len(item.scenarios) for item in alone) + bool(patient))
+            if patient:
+                self._side_by_side(patient)
+            for item in alone:
                 self._item(item, "line", 1)
         payload = self.result(time.monotonic() - started)
-        self._print()
+        reasons = ((f"{entry['contender']}, {entry['scenario']}".rstrip(", "), entry["why"]) for entry in self._absent)
+        summary(list(self._cells.values()), list(reasons))
         if results is not None:
             print(f"kept as {write_result(f'bench-{self._profile}', payload, results).name}")
         return 1 if any(entry["scenario"] for entry in self._absent) else 0
@@ -75,6 +77,14 @@ class Runner:
             "absent": self._absent,
         }
 
+    def _side_by_side(self, items: list[Item]) -> None:
+        names = ", ".join(f"{item.contender} ({item.line})" for item in items)
+        self._display.step(f"side by side, each over a line of its own: {names};", items[0].contender, None)
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+            beside = min(len(items), SIDE_BY_SIDE)
+            for done in [pool.submit(self._item, item, f"lane{n}", beside) for n, item in enumerate(items)]:
+                done.result()
+
     def _is_there(self, item: Item) -> bool:
         why = registry.ALL[item.contender].missing()
         if why is not None:
@@ -88,7 +98,6 @@ class Runner:
         contender = registry.ALL[item.contender]
         home = self._home / f"{lane}-{item.contender}-{time.monotonic_ns()}"
         home.mkdir()
-        self._say(f"{item.contender}, {item.line if contender.is_remote else 'no line'}, {item.tree}")
         try:
             site, tree = self._tree(item.tree)
             with contextlib.ExitStack() as stack:
@@ -97,6 +106,9 @@ class Runner:
                     self._note_line(line)
                 serving = stack.enter_context(contender.serving(home, line, tree))
                 for name in item.scenarios:
+                    if beside == 1:
+                        where = item.line if contender.is_remote else None
+                        self._display.step(scenarios.ALL[name].title, item.contender, where)
                     record = _Recorder(self, item, contender.is_remote, beside)
                     setting = Setting(contender, serving, line, tree, site, record, item.effort)
                     self._scenario(name, setting)
@@ -151,18 +163,15 @@ class Runner:
             note = f"measured beside {beside - 1} others that wait for lines of their own"
             if beside > 1 and note not in cell.notes:
                 cell.notes.append(note)
-        asked = "" if sample.get("requests") is None else f", {sample['requests']:,} requests"
-        self._say(f"  {key[0]}, {key[1]}, {key[2]}: {sample['wall_s']:.2f} s{asked}")
+            if beside == 1:
+                self._display.sample(cell)
+            else:
+                where = f"{key[1]}, {key[0]}, {key[2]}" + (f", {key[3]}" if key[3] else "")
+                self._display.note(f"{where}: {sample['wall_s']:.1f} s")
 
     def _say(self, text: str) -> None:
-        print(text, flush=True)
-
-    def _print(self) -> None:
-        for cell in self._cells.values():
-            where = str(cell.line) if cell.line else "no line"
-            asked = cell.median("requests")
-            counted = "" if asked is None else f"{asked:10,.0f}"
-            print(f"{cell.scenario:16}{cell.contender:14}{cell.state:6}{where:24}{cell.median():10.3f} s{counted}")
+        with self._guard:
+            self._display.note(text)
 
 
 class _Recorder:
