@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from bench.contenders import near, nearfs
+from bench.contenders import guest, near, nearfs, nfs
 from bench.harness.contender import Contender
 
 ALL: Mapping[str, Contender] = {
@@ -13,6 +13,12 @@ ALL: Mapping[str, Contender] = {
         nearfs.NearfsSquid(),
         nearfs.Portable(),
         nearfs.Reference(),
+        nfs.Nfs3(),
+        nfs.Nfs3Tuned(),
+        nfs.Nfs4(),
+        nfs.Nfs4Tuned(),
+        guest.GuestNearfs(),
+        guest.GuestLocal(),
         near.Local(),
         near.Squashfuse(),
     )
