@@ -94,13 +94,8 @@ def main(arguments: list[str]) -> int:
     from bench.harness.runner import Runner
 
     enclosure.prepare()
-    try:
-        return Runner(home, options.profile if not options.rtt else "custom", fail_fast=options.fail_fast).run(
-            items, None if options.no_result else options.results
-        )
-    except KeyboardInterrupt:
-        print("interrupted; nothing was kept", file=sys.stderr)
-        return 130
+    runner = Runner(home, "custom" if options.rtt else options.profile, fail_fast=options.fail_fast)
+    return runner.run(items, None if options.no_result else options.results)
 
 
 if __name__ == "__main__":

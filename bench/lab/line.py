@@ -37,7 +37,8 @@ _RTT_TOLERANCE = 0.02
 # What a timer and four wake-ups cost; matters on the shortest line only.
 _RTT_TOLERANCE_MS = 0.1
 _RATE_TOLERANCE = 0.10
-_CALIBRATIONS = 4
+_CALIBRATIONS = 6
+_EXCHANGES, _EXCHANGES_SHORT, _SHORT_MS = 15, 201, 5.0
 _READY_LIMIT_S = 10.0
 _TOOL_LIMIT_S = 60.0
 
@@ -201,14 +202,16 @@ def _calibrate(line: Line) -> None:
     wanted = line.key.rtt_ms
     one_way_ms = wanted / 2
     tolerance = max(wanted * _RTT_TOLERANCE, _RTT_TOLERANCE_MS)
+    exchanges = _EXCHANGES_SHORT if wanted < _SHORT_MS else _EXCHANGES
     for _ in range(_CALIBRATIONS):
-        line.measured_rtt_ms = statistics.median(_measure(line, "rtt", "15"))
+        line.measured_rtt_ms = statistics.median(_measure(line, "rtt", str(exchanges)))
         error = line.measured_rtt_ms - wanted
         if abs(error) <= tolerance / 2:
             return
-        one_way_ms = max(0.0, one_way_ms - error / 2)
+        # Half of what would be right: one noisy measurement must not turn a short line into none.
+        one_way_ms = max(0.0, one_way_ms - error / 4)
         line.set_delay(one_way_ms / 1000)
-    line.measured_rtt_ms = statistics.median(_measure(line, "rtt", "31"))
+    line.measured_rtt_ms = statistics.median(_measure(line, "rtt", str(2 * exchanges)))
     if abs(line.measured_rtt_ms - wanted) > tolerance:
         raise LineError(f"asked for {wanted:g} ms of round trip, measured {line.measured_rtt_ms:.2f} ms: not measuring")
 
