@@ -101,7 +101,7 @@ class Runner:
         try:
             site, tree = self._tree(item.tree)
             with contextlib.ExitStack() as stack:
-                line = stack.enter_context(lines.up(home / "line", item.line, lane, check=contender.is_remote))
+                line = stack.enter_context(lines.up(item.line, lane, check=contender.is_remote))
                 if contender.is_remote:
                     self._note_line(line)
                 serving = stack.enter_context(contender.serving(home, line, tree))

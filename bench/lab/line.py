@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import socket
 import statistics
 import struct
@@ -65,7 +66,7 @@ class Traffic:
 class Line:
     """A running line; made by `up`."""
 
-    def __init__(self, key: LineKey, name: str, control: Path) -> None:
+    def __init__(self, key: LineKey, name: str, control: str) -> None:
         self.key = key
         self.near = f"{name}-near"
         self.far = f"{name}-far"
@@ -95,7 +96,7 @@ class Line:
     def _ask(self, command: str) -> dict[str, dict[str, int]]:
         with socket.socket(socket.AF_UNIX) as control:
             control.settimeout(_READY_LIMIT_S)
-            control.connect(str(self._control))
+            control.connect(f"\0{self._control}")
             control.sendall(f"{command}\n".encode())
             with control.makefile("r", encoding="ascii") as answer:
                 parsed: dict[str, dict[str, int]] = json.loads(answer.readline())
@@ -114,14 +115,13 @@ def relay_program() -> Path:
 
 
 @contextlib.contextmanager
-def up(home: Path, key: LineKey, name: str, *, check: bool = True) -> Iterator[Line]:
-    """Runs a line below `home` and checks it; `name` is the beginning of its namespaces' names.
+def up(key: LineKey, name: str, *, check: bool = True) -> Iterator[Line]:
+    """Runs a line and checks it; `name` is the beginning of its namespaces' names.
 
     Raises `LineError` where it cannot be made, or where its round-trip time is off by more than 2 % (or 0.1 ms) or its
     rate by more than 10 %. `check=False` skips the second for tests that measure nothing.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    control = home / f"{name}.control"
+    control = f"nearfs-relay-{secrets.token_hex(8)}"  # an abstract name: no path that is too long, no file to remove
     line = Line(key, name, control)
     relay: subprocess.Popen[bytes] | None = None
     with contextlib.ExitStack() as stack:
@@ -134,8 +134,8 @@ def up(home: Path, key: LineKey, name: str, *, check: bool = True) -> Iterator[L
         finally:
             os.close(near)
             os.close(far)
-        stack.callback(_end, relay, control)
-        _wait_for(control, relay)
+        stack.callback(_end, relay)
+        _wait_for(line, relay)
         _configure(line)
         if check:
             _check_rate(line)  # while it has no delay: over a long line the ends' buffers would be what is measured
@@ -149,24 +149,28 @@ def _single_packets(key: LineKey) -> bool:
     return key.loss > 0 or 0 < key.rate_mbit <= _SINGLE_PACKETS_UP_TO_MBIT
 
 
-def _relay_words(key: LineKey, control: Path) -> list[str]:
+def _relay_words(key: LineKey, control: str) -> list[str]:
     rate_bps = round(key.rate_mbit * 1e6)
     queue = round(rate_bps / 8 * _QUEUE_S) + _QUEUE_EXTRA_BYTES
-    return [str(control), str(rate_bps), str(queue), str(round(key.loss * 1e6)), "1"]
+    return [control, str(rate_bps), str(queue), str(round(key.loss * 1e6)), "1"]
 
 
-def _end(relay: subprocess.Popen[bytes], control: Path) -> None:
+def _end(relay: subprocess.Popen[bytes]) -> None:
     relay.kill()
     relay.wait(_READY_LIMIT_S)
-    control.unlink(missing_ok=True)
 
 
-def _wait_for(control: Path, relay: subprocess.Popen[bytes]) -> None:
+def _wait_for(line: Line, relay: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _READY_LIMIT_S
-    while not control.exists():
-        if relay.poll() is not None or time.monotonic() > deadline:
-            raise LineError("the relay does not start")
-        time.sleep(0.01)
+    while True:
+        try:
+            line.traffic()
+        except ConnectionRefusedError:
+            if relay.poll() is not None or time.monotonic() > deadline:
+                raise LineError("the relay does not start") from None
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _tunnel(namespace: str, *, single: bool) -> int:

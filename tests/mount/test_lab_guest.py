@@ -40,9 +40,9 @@ def ip(*words: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+def line() -> Iterator[Line]:
     """Two namespaces joined by a cable without any delay: delay is what other tests are about."""
-    made = Line(LineKey(0, 0), f"nearfs-uml{os.getpid()}", tmp_path_factory.mktemp("line") / "control")
+    made = Line(LineKey(0, 0), f"nearfs-uml{os.getpid()}", "no relay")
     with contextlib.ExitStack() as stack:
         for namespace in (made.near, made.far):
             ip("netns", "add", namespace)

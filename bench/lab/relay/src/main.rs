@@ -1,8 +1,8 @@
 //! A line between two machines: every packet of a TUN device comes out of another one a fixed time later.
 //!
 //! Owns delay, rate, queue and loss of one line. The devices are standard input and standard output, opened and
-//! configured by whoever starts this (`bench/lab/line.py`). Usage: `nearfs-relay CONTROL_SOCKET RATE_BPS QUEUE_BYTES
-//! LOSS_PPM SEED`. Commands on the control socket, one a connection: `counts` and `delay NANOSECONDS` (one way).
+//! configured by whoever starts this (`bench/lab/line.py`). Usage: `nearfs-relay CONTROL_NAME RATE_BPS QUEUE_BYTES
+//! LOSS_PPM SEED`. Commands on the control socket (an abstract one of that name), one a connection: `counts` and `delay NANOSECONDS` (one way).
 //!
 //! Threads: two a direction. The receiver stamps a packet with the moment when it is due, the sender sleeps until
 //! then. Both directions have a queue of their own, as the two directions of a real line have.
@@ -12,11 +12,12 @@ mod direction;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use std::{env, fs, io, process, thread};
+use std::{env, fs, io, process};
 
 use counts::Counts;
 use direction::{Direction, Shape};
@@ -41,14 +42,14 @@ fn main() {
 fn run() -> io::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [socket, rate_bps, queue_bytes, loss_ppm, seed] = arguments.as_slice() else {
-        return Err(io::Error::other("usage: nearfs-relay CONTROL_SOCKET RATE_BPS QUEUE_BYTES LOSS_PPM SEED"));
+        return Err(io::Error::other("usage: nearfs-relay CONTROL_NAME RATE_BPS QUEUE_BYTES LOSS_PPM SEED"));
     };
     let shape = Shape { rate_bps: number(rate_bps)?, queue_bytes: number(queue_bytes)?, loss_ppm: number(loss_ppm)? };
     let seed = number(seed)?;
     let near = io::stdin().as_fd().try_clone_to_owned()?;
     let far = io::stdout().as_fd().try_clone_to_owned()?;
     let line = Line { delay_ns: Arc::default(), up: Arc::default(), down: Arc::default() };
-    let listener = UnixListener::bind(socket)?;
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(socket)?)?;
     for (from, to, counts, seed) in [(&near, &far, &line.up, seed), (&far, &near, &line.down, seed ^ u64::MAX)] {
         let devices = (fs::File::from(from.try_clone()?), fs::File::from(to.try_clone()?));
         Direction::new(shape, Arc::clone(&line.delay_ns), Arc::clone(counts), seed).start(devices.0, devices.1)?;
