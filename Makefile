@@ -12,10 +12,10 @@ export PIP_QUIET := 1
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test lint demo bench wheel clean
+.PHONY: help setup build test lint demo bench bench-full bench-micro wheel clean
 
 help: ## Show these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install tools: Debian packages where missing (as root), and .venv
 	@ci/setup
@@ -39,8 +39,19 @@ test: build ## Run all Python tests, real mounts included (ARGS="-k name" for so
 lint: ## Run formatters, linters, type and layer checks
 	@ci/run lint
 
-bench: build ## Run the benchmarks; results go to bench/results
+bench: build ## Measure against NFS and others over an emulated line: about ten minutes, as root
+	@ci/setup
 	@$(PYTHON) -m bench.run $(ARGS)
+
+bench-full: build ## Measure everything: more lines, contenders and scenarios; over an hour
+	@ci/setup
+	@$(PYTHON) -m bench.run --profile full $(ARGS)
+
+bench-micro: build ## Time hot functions against the standard library and sqlite3
+	@ci/setup
+	@mkdir -p target/bench
+	@$(PYTHON) -m pytest bench/micro --benchmark-json target/bench/micro.json $(ARGS)
+	@$(PYTHON) -m bench.micro_report target/bench/micro.json
 
 wheel: setup ## Build a release wheel into dist/
 	$(VENV)/bin/maturin build --release --out dist
@@ -49,4 +60,4 @@ wheel: setup ## Build a release wheel into dist/
 clean: ## Remove what was built; downloads and bench results stay
 	rm -rf target dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
-	rm -f python/nearfs/_native*.so
+	rm -f python/nearfs/_native*.so bench/probe*.so
