@@ -8,7 +8,7 @@ may block let other Python threads run. Nothing here calls back into Python.
 import os
 from typing import Final, TypeAlias, final
 
-from nearfs.records import Committed, Finding, Tag
+from nearfs.records import Committed, Finding, Network, Tag
 
 _Path: TypeAlias = str | os.PathLike[str]
 
@@ -122,7 +122,7 @@ def mount(
     root_hash: str | None,
     tag: str | None,
     date_s: int | None,
-    timeout_s: int,
+    network: Network,
     kernel_cache_s: int,
     claimed_owner: tuple[int, int] | None,
     world_readable: bool,

@@ -41,3 +41,19 @@ class Finding(TypedDict):
 
     subject: str
     problem: str
+
+
+class Network(TypedDict):
+    """How hosts are reached; times in seconds, 0 for "never" where a time says when to go back."""
+
+    proxies: str
+    fallback_proxies: str
+    timeout_s: int
+    timeout_direct_s: int
+    max_retries: int
+    backoff_init_s: int
+    backoff_max_s: int
+    proxy_reset_after_s: int
+    host_reset_after_s: int
+    low_speed_limit: int
+    follow_redirects: bool

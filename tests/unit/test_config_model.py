@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nearfs.config import layers, model
-from nearfs.config.parameters import PARAMETERS, Kind, connects_directly, lacks_effect
+from nearfs.config.parameters import PARAMETERS, Kind, lacks_effect
 from nearfs.config.values import IdMap
 from nearfs.errors import InitCode, InvalidInput
 
@@ -35,7 +35,7 @@ def test_defaults() -> None:
     assert config.server_urls == (f"http://h/cvmfs/{FQRN}",)
     assert config.cache_dir == config.workspace == f"/var/lib/cvmfs/{FQRN}"
     assert config.talk_socket == f"/var/lib/cvmfs/{FQRN}/cvmfs_io.{FQRN}"
-    assert (config.kcache_timeout_s, config.timeout_s, config.timeout_direct_s) == (60, 5, 5)
+    assert config.kcache_timeout_s == 60
     assert (config.auto_update, config.max_ttl_s, config.nfiles) == (True, None, None)
     off = (config.claim_ownership, config.check_permissions, config.world_readable, config.mount_rw, config.suid)
     assert not any(off)
@@ -142,14 +142,40 @@ def test_bad_id_map_line_is_named(tmp_path: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("proxy", "direct"),
-    [("DIRECT", True), ("DIRECT;DIRECT", True), ("http://p:3128;DIRECT", False), ("auto", False), ("", False)],
+    ("proxy", "expected"),
+    [
+        ("DIRECT", "DIRECT"),
+        (" http://p:3128 | q ; DIRECT ", "http://p:3128|q;DIRECT"),
+        ("auto;DIRECT", "http://e:1;DIRECT"),
+    ],
 )
-def test_proxy_other_than_direct_is_warned_about(proxy: str, direct: bool) -> None:
-    assert connects_directly(proxy) is direct
-    if proxy:
-        warnings = config_of(HTTP_PROXY=proxy).warnings
-        assert [("without effect yet: connecting directly" in text) for text in warnings] == ([] if direct else [True])
+def test_proxies_are_passed_on_and_discovered_in_the_environment_only(
+    proxy: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://e:1")
+    assert config_of(HTTP_PROXY=proxy).network["proxies"] == expected
+    monkeypatch.delenv("http_proxy")
+    if "auto" in proxy:
+        with pytest.raises(InvalidInput, match="cannot be discovered") as caught:
+            config_of(HTTP_PROXY=proxy)
+        assert caught.value.exit_code == InitCode.PROXY_DISCOVERY
+
+
+def test_the_network_is_read_with_the_references_defaults() -> None:
+    network = dict(config_of(HTTP_PROXY="p").network)
+    assert network == {
+        "proxies": "p",
+        "fallback_proxies": "",
+        "timeout_s": 5,
+        "timeout_direct_s": 5,
+        "max_retries": 1,
+        "backoff_init_s": 2,
+        "backoff_max_s": 10,
+        "proxy_reset_after_s": 0,
+        "host_reset_after_s": 0,
+        "low_speed_limit": 1024,
+        "follow_redirects": False,
+    }
 
 
 def test_symlinks_see_parameters_environment_and_architecture() -> None:
@@ -160,8 +186,7 @@ def test_symlinks_see_parameters_environment_and_architecture() -> None:
 
 def test_table_knows_which_parameters_have_an_effect() -> None:
     assert not lacks_effect("CVMFS_SERVER_URL")
-    assert not lacks_effect("CVMFS_HTTP_PROXY", "DIRECT")
-    assert lacks_effect("CVMFS_HTTP_PROXY", "http://p:3128")
+    assert not lacks_effect("CVMFS_HTTP_PROXY")
     assert lacks_effect("CVMFS_QUOTA_LIMIT")
     assert lacks_effect("CVMFS_CACHE_hot_TYPE")
     assert lacks_effect("CVMFS_AUTHZ_ANYTHING")

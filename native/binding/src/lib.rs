@@ -9,6 +9,7 @@ mod check;
 mod content;
 mod errors;
 mod mount;
+mod network;
 mod progress;
 mod publish;
 mod storage;

@@ -11,8 +11,7 @@ use nearfs_core::cache::fill::ObjectCache;
 use nearfs_core::client::options::{IdMap, XattrVisibility};
 use nearfs_core::client::{Client, ClientOptions};
 use nearfs_core::repo::snapshot::{Selection, Snapshot, Trust};
-use nearfs_core::transport::http::HttpOptions;
-use nearfs_core::transport::{self, Origin, OriginOptions};
+use nearfs_core::transport::{self, Origin};
 use nearfs_format::blacklist::Blacklist;
 use nearfs_format::trust::MasterKeys;
 use nearfs_fuse::MountSettings;
@@ -22,6 +21,7 @@ use pyo3::types::PyDict;
 use tokio::runtime::Runtime;
 
 use crate::errors::Raised;
+use crate::network::NetworkRequest;
 use crate::values;
 
 /// How long an unmount waits before it becomes a lazy one.
@@ -98,7 +98,7 @@ struct MountRequest {
     root_hash: Option<String>,
     tag: Option<String>,
     date_s: Option<i64>,
-    timeout_s: u64,
+    network: NetworkRequest,
     kernel_cache_s: u64,
     claimed_owner: Option<(u32, u32)>,
     world_readable: bool,
@@ -152,7 +152,6 @@ impl MountRequest {
             kernel_cache: Duration::from_secs(self.kernel_cache_s),
             xattr_visibility,
             tag: self.tag.unwrap_or_default(),
-            host: self.server_urls.into_iter().next().unwrap_or_default(),
             public_keys,
         })
     }
@@ -172,10 +171,7 @@ impl MountRequest {
         nearfs_fuse::stale::clear_stale_mount(&self.mountpoint, &self.fsname)?;
         let (trust, selection, settings) = (self.trust()?, self.selection()?, self.mount_settings());
         let runtime = transport::runtime()?;
-        let options = OriginOptions {
-            http: HttpOptions { timeout: Duration::from_secs(self.timeout_s), ..HttpOptions::default() },
-            ..OriginOptions::default()
-        };
+        let options = self.network.options()?;
         let origin = Arc::new(Origin::open(&self.server_urls.join(";"), options, runtime.handle().clone())?);
         let sharing = if self.is_shared_cache { Sharing::Shared } else { Sharing::Exclusive };
         let cache = Arc::new(ObjectCache::new(DiskCache::new(&self.cache_dir, sharing)?, origin));

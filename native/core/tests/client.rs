@@ -85,7 +85,6 @@ impl Site {
             kernel_cache: std::time::Duration::from_secs(60),
             xattr_visibility: XattrVisibility::RootOnly,
             tag: String::new(),
-            host: String::new(),
             public_keys: String::new(),
         }
     }

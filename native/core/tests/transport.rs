@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use nearfs_core::transport::http::{HttpOptions, HttpTransport};
 use nearfs_core::transport::retry::RetryPolicy;
 use nearfs_core::transport::{
-    ByteRange, Counters, Failure, FailureClass, Fetched, Interrupt, Origin, OriginOptions, Request, SchemeTransport,
-    Sink, Target, Transport,
+    ByteRange, Counters, Failure, FailureClass, Fetched, Interrupt, Origin, OriginOptions, ProxyGroups, Request,
+    SchemeTransport, Sink, Target, Transport,
 };
 use nearfs_core::{Error, ErrorKind, Result};
 use nearfs_testkit::host::{Asked, Reply, ScriptedHost};
@@ -480,4 +480,97 @@ fn a_blocking_call_on_the_runtime_is_an_error_and_no_panic() {
     let there = origin.clone();
     let task = runtime.spawn(async move { there.fetch_small("x", 1, false) });
     assert_eq!(runtime.block_on(task).unwrap().unwrap_err().kind(), ErrorKind::Internal);
+}
+
+/// A proxy of its own kind: answers every URL with the URL, and says who asked for it.
+fn proxy() -> ScriptedHost {
+    ScriptedHost::start(|asked| Reply::Body(asked.target.clone().into_bytes())).unwrap()
+}
+
+fn by(runtime: &Runtime, hosts: &[&str], proxies: &str, timeout: Duration) -> Origin {
+    let options = OriginOptions {
+        http: HttpOptions { timeout, proxy_timeout: timeout, ..HttpOptions::default() },
+        retry: RetryPolicy { max_retries: 0, ..RetryPolicy::default() },
+        proxies: ProxyGroups::parse(proxies, "", None, |_| 1).unwrap(),
+        ..OriginOptions::default()
+    };
+    Origin::open(&hosts.join(";"), options, runtime.handle().clone()).unwrap()
+}
+
+#[test]
+fn a_proxy_is_told_the_whole_url_over_kept_connections() {
+    let (runtime, proxy) = (runtime(), proxy());
+    let origin = by(&runtime, &["http://far.example.org:8000/cvmfs/x"], &proxy.url(), LONG);
+    for _ in 0..3 {
+        let body = origin.fetch_small(".cvmfspublished", 1000, false).unwrap();
+        assert_eq!(body, b"http://far.example.org:8000/cvmfs/x/.cvmfspublished");
+    }
+    let asked = proxy.asked();
+    assert_eq!(asked[0].header("host"), Some("far.example.org:8000"));
+    assert!(asked.iter().all(|a| a.connection == 0), "one connection serves all");
+    assert_eq!(origin.active_proxy().to_string(), proxy.url());
+}
+
+#[test]
+fn a_dead_proxy_is_left_once_and_not_asked_again() {
+    let (runtime, works) = (runtime(), proxy());
+    let silent = ScriptedHost::start(|_| Reply::Hang).unwrap();
+    let list = format!("{};{}", silent.url(), works.url());
+    let origin = by(&runtime, &["http://far.example.org"], &list, SHORT);
+    for _ in 0..5 {
+        origin.fetch_small("x", 1000, false).unwrap();
+    }
+    assert_eq!(silent.asked().len(), 1);
+    assert_eq!(works.asked().len(), 5);
+}
+
+#[test]
+fn refusing_proxies_end_in_a_direct_connection_where_the_site_allows_it() {
+    let runtime = runtime();
+    let host = ScriptedHost::start(|_| Reply::Body(b"direct".to_vec())).unwrap();
+    let origin = by(&runtime, &[&host.url()], "http://127.0.0.1:1|http://127.0.0.1:2;DIRECT", LONG);
+    assert_eq!(origin.fetch_small("x", 10, false).unwrap(), b"direct");
+    assert_eq!(host.asked()[0].target, "/x", "a host is told its own part only");
+    assert_eq!(origin.active_proxy().to_string(), "DIRECT");
+    let origin = by(&runtime, &[&host.url()], "http://127.0.0.1:1|http://127.0.0.1:2", LONG);
+    let error = origin.fetch_small("x", 10, false).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    assert!(error.to_string().contains("by proxy http://127.0.0.1:"), "{error}");
+    assert_eq!(host.asked().len(), 1, "nothing went past the proxies");
+}
+
+#[test]
+fn a_slow_proxy_is_not_exchanged_for_a_direct_connection() {
+    let runtime = runtime();
+    let host = ScriptedHost::start(|_| Reply::Body(b"direct".to_vec())).unwrap();
+    let slow = ScriptedHost::start(|_| Reply::Hang).unwrap();
+    let origin = by(&runtime, &[&host.url()], &format!("{};DIRECT", slow.url()), SHORT);
+    assert_eq!(origin.fetch_small("x", 10, false).unwrap_err().kind(), ErrorKind::Unreachable);
+    assert!(host.asked().is_empty());
+}
+
+#[test]
+fn whose_error_it_is_decides_who_is_left() {
+    let runtime = runtime();
+    let works = proxy();
+    // Who answers how, and whether the second proxy is asked after it.
+    let cases: [(&str, Reply, bool); 5] = [
+        ("a status only proxies give", Reply::Status(407), true),
+        (
+            "the proxy says so",
+            Reply::Raw(b"HTTP/1.1 503 x\r\nX-Squid-Error: ERR 0\r\nContent-Length: 0\r\n\r\n".to_vec()),
+            true,
+        ),
+        ("a missing object", Reply::Status(404), false),
+        ("a host in trouble", Reply::Status(502), false),
+        ("a host that is asked too often", Reply::Status(429), false),
+    ];
+    for (what, reply, by_proxy) in cases {
+        let first = ScriptedHost::start(move |_| reply.clone()).unwrap();
+        let before = works.asked().len();
+        let list = format!("{};{}", first.url(), works.url());
+        let origin = by(&runtime, &["http://far.example.org"], &list, LONG);
+        assert_eq!(origin.fetch_small("x", 1000, false).is_ok(), by_proxy, "{what}");
+        assert_eq!(works.asked().len() - before, usize::from(by_proxy), "{what}");
+    }
 }

@@ -31,7 +31,7 @@ def config_lines(settings: layers.Settings, *, skip_unset: bool) -> Iterator[str
     for name in sorted(PARAMETERS.keys() | shown.keys()):
         setting = shown.get(name)
         if setting is not None:
-            suffix = f" ({NO_EFFECT})" if lacks_effect(name, setting.value) else ""
+            suffix = f" ({NO_EFFECT})" if lacks_effect(name) else ""
             yield setting.dump_line() + suffix
         elif not skip_unset:
             yield f"{name}="

@@ -237,7 +237,7 @@ def _mount(request: Request) -> Mount:
             root_hash=config.root_hash,
             tag=config.repository_tag,
             date_s=config.repository_date,
-            timeout_s=config.timeout_direct_s,
+            network=config.network,
             kernel_cache_s=config.kcache_timeout_s,
             claimed_owner=owner if config.claim_ownership else None,
             world_readable=config.world_readable,

@@ -11,14 +11,14 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nearfs.config import values
-from nearfs.config.parameters import connects_directly
+from nearfs.config import network, values
 from nearfs.errors import InitCode, InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nearfs.config.layers import Settings
+    from nearfs.records import Network
 
 DEFAULT_CACHE_BASE = "/var/lib/cvmfs"
 _MAX_SECONDS = 1 << 31
@@ -46,7 +46,7 @@ class ClientConfig:
 
     fqrn: str
     server_urls: tuple[str, ...]
-    http_proxy: str
+    network: Network
     public_keys: tuple[str, ...]
     blacklist: str
     cache_dir: str
@@ -59,8 +59,6 @@ class ClientConfig:
     auto_update: bool
     max_ttl_s: int | None
     kcache_timeout_s: int
-    timeout_s: int
-    timeout_direct_s: int
     claim_ownership: bool
     check_permissions: bool
     world_readable: bool
@@ -88,13 +86,12 @@ def client_config(settings: Settings) -> ClientConfig:
     """
     cache_dir = cache_directory(settings)
     workspace = settings.get("CVMFS_WORKSPACE") or cache_dir
-    proxy, proxy_warnings = _http_proxy(settings)
     kcache_timeout = values.integer(settings, "CVMFS_KCACHE_TIMEOUT", 60, -_MAX_SECONDS, _MAX_SECONDS)
     max_ttl_minutes = values.integer(settings, "CVMFS_MAX_TTL", 0, 0, _MAX_SECONDS // 60)
     return ClientConfig(
         fqrn=settings.fqrn,
         server_urls=_server_urls(settings),
-        http_proxy=proxy,
+        network=network.read(settings),
         public_keys=public_key_files(settings),
         blacklist=settings.get("CVMFS_BLACKLIST") or f"{settings.root}/blacklist",
         cache_dir=cache_dir,
@@ -107,8 +104,6 @@ def client_config(settings: Settings) -> ClientConfig:
         auto_update=settings.get("CVMFS_AUTO_UPDATE") is None or settings.is_on("CVMFS_AUTO_UPDATE"),
         max_ttl_s=max_ttl_minutes * 60 or None,
         kcache_timeout_s=max(0, kcache_timeout),
-        timeout_s=values.integer(settings, "CVMFS_TIMEOUT", 5, 1, _MAX_SECONDS),
-        timeout_direct_s=values.integer(settings, "CVMFS_TIMEOUT_DIRECT", 5, 1, _MAX_SECONDS),
         claim_ownership=settings.is_on("CVMFS_CLAIM_OWNERSHIP"),
         check_permissions=settings.is_on("CVMFS_CHECK_PERMISSIONS"),
         world_readable=settings.is_on("CVMFS_WORLD_READABLE"),
@@ -126,7 +121,7 @@ def client_config(settings: Settings) -> ClientConfig:
         user=settings.get("CVMFS_USER") or None,
         mount_dir=settings.get("CVMFS_MOUNT_DIR") or None,
         environment=symlink_environment(settings),
-        warnings=(*settings.warnings, *proxy_warnings),
+        warnings=tuple(settings.warnings),
     )
 
 
@@ -186,18 +181,6 @@ def _server_urls(settings: Settings) -> tuple[str, ...]:
                 settings, "CVMFS_SERVER_URL", f"{url} does not begin with http://, https:// or file://"
             )
     return urls
-
-
-def _http_proxy(settings: Settings) -> tuple[str, list[str]]:
-    proxy = (settings.get("CVMFS_HTTP_PROXY") or "").strip()
-    if not proxy:
-        message = "CVMFS_HTTP_PROXY required (DIRECT where there is no proxy)"
-        code = InitCode.OPTIONS
-        raise InvalidInput(message, operation="read configuration", subject="CVMFS_HTTP_PROXY", exit_code=code)
-    if connects_directly(proxy):
-        return proxy, []
-    origin = settings.origin("CVMFS_HTTP_PROXY")
-    return proxy, [f"CVMFS_HTTP_PROXY={proxy} in {origin} is without effect yet: connecting directly"]
 
 
 def _magic_xattrs_visibility(settings: Settings) -> str:

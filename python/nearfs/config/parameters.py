@@ -79,6 +79,15 @@ REPOSITORY_TAG s -
 REPOSITORY_DATE d -
 SERVER_URL ; -
 HTTP_PROXY s -
+FALLBACK_PROXY s -
+TIMEOUT n 5
+LOW_SPEED_LIMIT n 1024
+MAX_RETRIES n 1
+BACKOFF_INIT n 2
+BACKOFF_MAX n 10
+PROXY_RESET_AFTER n 0
+HOST_RESET_AFTER n 0
+FOLLOW_REDIRECTS T no
 TIMEOUT_DIRECT n 5
 CACHE_BASE p /var/lib/cvmfs
 CACHE_DIR p -
@@ -114,18 +123,10 @@ IGNORE_SIGNATURE s -
 NOTIFICATION_SERVER s -
 AUTHZ_HELPER p -
 AUTHZ_SEARCH_PATH p /usr/libexec/cvmfs/authz
-FALLBACK_PROXY s -
 PROXY_TEMPLATE s -
 PROXY_SHARD T no
 PROXY_SHARDING_POLICY s -
 FAILOVER_INDEFINITELY T no
-TIMEOUT n 5
-LOW_SPEED_LIMIT n 1024
-MAX_RETRIES n 1
-BACKOFF_INIT n 2
-BACKOFF_MAX n 10
-PROXY_RESET_AFTER n 0
-HOST_RESET_AFTER n 0
 MAX_SERVERS n -
 USE_GEOAPI T no
 DNS_TIMEOUT n 3
@@ -136,7 +137,6 @@ DNS_SERVER s -
 DNS_ROAMING T no
 IPFAMILY_PREFER n -
 MAX_IPADDR_PER_PROXY n -
-FOLLOW_REDIRECTS T no
 SEND_INFO_HEADER T no
 HTTP_TRACING T no
 HTTP_TRACING_HEADERS s -
@@ -199,21 +199,13 @@ _FAMILIES = re.compile(
 )
 
 
-def lacks_effect(name: str, value: str | None = None) -> bool:
-    """Tells whether nearfs knows the parameter but does nothing with it (with this value) in this version.
+def lacks_effect(name: str) -> bool:
+    """Tells whether nearfs knows the parameter but does nothing with it in this version.
 
     A name that the client does not know at all is not in question: it may be a variable for symlinks, or one that the
     configuration files themselves use.
     """
-    if name == "CVMFS_HTTP_PROXY":
-        return bool(value) and not connects_directly(value or "")
     parameter = PARAMETERS.get(name)
     if parameter is not None:
         return not parameter.honoured
     return _FAMILIES.fullmatch(name) is not None
-
-
-def connects_directly(proxies: str) -> bool:
-    """Tells whether a proxy specification holds nothing but DIRECT."""
-    groups = [entry.strip() for entry in re.split(r"[;|]", proxies)]
-    return all(entry == "DIRECT" for entry in groups if entry) and any(groups)

@@ -21,6 +21,7 @@ use crate::catalog::reader::NestedRow;
 use crate::catalog::tree::{Catalog, CatalogSource, CatalogTree};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repo::snapshot::{CATALOG_LIMIT_BYTES, Snapshot};
+use crate::transport::Origin;
 
 use super::filesystem::{FileSystem, FsError, FsResult, Refusal};
 use super::namespace;
@@ -117,6 +118,11 @@ impl Client {
     /// Returns what was counted.
     pub fn counters(&self) -> &ClientCounters {
         &self.counters
+    }
+
+    /// Returns the hosts and proxies in use.
+    pub fn origin(&self) -> &Arc<Origin> {
+        self.cache.origin()
     }
 
     /// Adds what another layer counts to [`Client::all_counters`]; only the first call has an effect.

@@ -56,8 +56,6 @@ pub struct ClientOptions {
     pub xattr_visibility: XattrVisibility,
     /// Tag that the mount was asked for, for `user.tag`.
     pub tag: String,
-    /// Base URL in use, for `user.host`.
-    pub host: String,
     /// PEM texts of the master keys, for `user.pubkeys`.
     pub public_keys: String,
 }

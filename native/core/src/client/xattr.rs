@@ -35,6 +35,7 @@ const EVERYWHERE: &[&str] = &[
     "user.nopen",
     "user.pid",
     "user.proxy",
+    "user.proxy_list",
     "user.pubkeys",
     "user.repo_counters",
     "user.revision",
@@ -165,8 +166,10 @@ fn value(client: &Client, catalog: &Catalog, row: RowId, name: &str) -> Option<V
         "user.pubkeys" => options.public_keys.clone(),
         "user.expires" if client.is_fixed() => "never (fixed root catalog)".to_owned(),
         "user.expires" => client.minutes_to_expiry().to_string(),
-        "user.host" | "user.host_list" => options.host.clone(),
-        "user.proxy" => "DIRECT".to_owned(),
+        "user.host" => client.origin().active_host().to_string(),
+        "user.host_list" => client.origin().hosts().join(";"),
+        "user.proxy_list" => proxy_list(client),
+        "user.proxy" => client.origin().active_proxy().to_string(),
         "user.nclg" => client.tree().loaded_count().to_string(),
         "user.inode_max" => (client.tree().loaded_rows() + 255).to_string(),
         "user.nopen" => counters.opens.load(Ordering::Relaxed).to_string(),
@@ -180,6 +183,11 @@ fn value(client: &Client, catalog: &Catalog, row: RowId, name: &str) -> Option<V
         _ => return None,
     };
     Some(text.into_bytes())
+}
+
+/// Proxies in the order of the configuration, one a line.
+fn proxy_list(client: &Client) -> String {
+    client.origin().proxies().concat().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn our_counters(client: &Client) -> String {

@@ -1,6 +1,6 @@
 //! Why an attempt failed: the class that retry and fail-over rules go by, beside the error for the caller.
 //!
-//! Source: client.md 3.4. Today every class speaks of the host; with proxies, the party joins the class.
+//! Source: client.md 3.4. A class speaks of the host, unless [`Failure::by_proxy`] says that it is the proxy's.
 
 use crate::error::{Error, ErrorKind};
 
@@ -62,6 +62,8 @@ impl FailureClass {
 pub struct Failure {
     /// What rules go by.
     pub class: FailureClass,
+    /// The proxy failed, not the host behind it.
+    pub by_proxy: bool,
     /// What the caller is told.
     pub error: Error,
 }
@@ -69,7 +71,7 @@ pub struct Failure {
 impl Failure {
     /// Builds a failure.
     pub fn new(class: FailureClass, error: Error) -> Self {
-        Self { class, error }
+        Self { class, by_proxy: false, error }
     }
 
     /// Builds a failure of reaching the host: kind [`ErrorKind::Unreachable`], naming `url` and the reason.

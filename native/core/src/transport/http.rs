@@ -19,6 +19,7 @@ use super::counters::Counters;
 use super::failure::{Failure, FailureClass};
 use super::pace::{Pace, TooSlow};
 use super::pool::{Endpoint, Pool, Sender, connect};
+use super::proxy::Proxy;
 use super::{BoxFuture, Fetched, Request, Sink, Target, Transport, url, verdict};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,6 +33,8 @@ const MAX_DRAIN_BYTES: u64 = 64 << 10;
 pub struct HttpOptions {
     /// Time-out of connecting, name look-up included, and the period of the low-speed limit (`CVMFS_TIMEOUT_DIRECT`).
     pub timeout: Duration,
+    /// The same for requests by a proxy (`CVMFS_TIMEOUT`).
+    pub proxy_timeout: Duration,
     /// Fewer bytes per second over `timeout` are too slow (`CVMFS_LOW_SPEED_LIMIT`).
     pub low_speed_limit: u64,
     /// No attempt takes longer, however steadily bytes come.
@@ -48,6 +51,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(10),
+            proxy_timeout: Duration::from_secs(5),
             low_speed_limit: 1024,
             deadline: Duration::from_secs(3600),
             follow_redirects: false,
@@ -114,11 +118,13 @@ impl HttpTransport {
             Failure::new(FailureClass::Http, Error::new(ErrorKind::InvalidInput, "fetch", url).with_source(e))
         })?;
         for _ in 0..=MAX_REDIRECTS {
-            let mut pace = Pace::new(self.options.low_speed_limit, self.options.timeout);
-            let answer = self.answer(&uri, request, &mut pace).await?;
+            let mut pace = Pace::new(self.options.low_speed_limit, self.timeout(&target.proxy));
+            let blame = |failure| verdict::blame(failure, &target.proxy);
+            let answer = self.answer(&uri, &target.proxy, request, &mut pace).await.map_err(blame)?;
             let status = answer.response.status();
+            let by_proxy = *target.proxy != Proxy::Direct && verdict::is_by_proxy(&answer.response);
             if status.is_success() {
-                let length = self.stream(&uri, answer, request, sink, &mut pace).await?;
+                let length = self.stream(&uri, &target.proxy, answer, request, sink, &mut pace).await.map_err(blame)?;
                 return Ok(Fetched { length, base_url: target.base_url.clone() });
             }
             let next = verdict::redirect(&uri, &answer.response);
@@ -130,7 +136,7 @@ impl HttpTransport {
                         format!("HTTP status {status}; redirects are followed with CVMFS_FOLLOW_REDIRECTS=yes");
                     return Err(Failure::unreachable(FailureClass::Http, url, reason));
                 }
-                None => return Err(verdict::refused(&uri, status)),
+                None => return Err(Failure { by_proxy, ..verdict::refused(&uri, status) }),
             };
         }
         let reason = format!("more than {MAX_REDIRECTS} redirects");
@@ -138,9 +144,14 @@ impl HttpTransport {
     }
 
     /// Sends the request on a kept connection, or else, also if that one turns out to be closed, on a fresh one.
-    async fn answer(&self, uri: &Uri, request: &Request, pace: &mut Pace) -> Result<Answer, Failure> {
-        let endpoint = verdict::endpoint(uri)?;
-        let head = self.head(uri, request).map_err(|e| {
+    async fn answer(&self, uri: &Uri, proxy: &Proxy, request: &Request, pace: &mut Pace) -> Result<Answer, Failure> {
+        let host = verdict::endpoint(uri)?;
+        let endpoint = match proxy {
+            Proxy::Direct => host,
+            Proxy::Via { host, port } => Endpoint { host: host.clone(), port: *port },
+        };
+        let timeout = self.timeout(proxy);
+        let head = self.head(uri, proxy, request).map_err(|e| {
             let error = Error::new(ErrorKind::InvalidInput, "fetch", format!("{uri}: a header is malformed"));
             Failure::new(FailureClass::Local, error.with_source(e))
         })?;
@@ -152,21 +163,27 @@ impl HttpTransport {
                 Err(slow) => {
                     // Its neighbours have been silent for as long.
                     self.pool.forget(&endpoint);
-                    return Err(self.too_slow(uri, &slow));
+                    return Err(self.too_slow(uri, proxy, &slow));
                 }
             }
         }
-        let mut sender = connect(&endpoint, self.options.timeout, &uri.to_string()).await?;
+        let mut sender = connect(&endpoint, timeout, &uri.to_string()).await?;
         self.counters.count_connection();
-        *pace = Pace::new(self.options.low_speed_limit, self.options.timeout);
-        let sent = pace.wait(sender.send_request(head)).await.map_err(|slow| self.too_slow(uri, &slow))?;
+        *pace = Pace::new(self.options.low_speed_limit, timeout);
+        let sent = pace.wait(sender.send_request(head)).await.map_err(|slow| self.too_slow(uri, proxy, &slow))?;
         let response = sent.map_err(|error| verdict::broken(uri, &error))?;
         Ok(Answer { endpoint, sender, response })
     }
 
-    fn head(&self, uri: &Uri, request: &Request) -> hyper::http::Result<hyper::Request<Empty<Bytes>>> {
-        let path = uri.path_and_query().map_or("/", |p| p.as_str());
-        let mut head = hyper::Request::get(path)
+    fn timeout(&self, proxy: &Proxy) -> Duration {
+        if *proxy == Proxy::Direct { self.options.timeout } else { self.options.proxy_timeout }
+    }
+
+    fn head(&self, uri: &Uri, proxy: &Proxy, request: &Request) -> hyper::http::Result<hyper::Request<Empty<Bytes>>> {
+        // A proxy is told the whole URL, a host only what is its own.
+        let path = || Uri::builder().path_and_query(uri.path_and_query().map_or("/", |p| p.as_str())).build();
+        let target = if *proxy == Proxy::Direct { path()? } else { uri.clone() };
+        let mut head = hyper::Request::get(target)
             .header(HOST, uri.authority().map_or("", |a| a.as_str()))
             .header(CONNECTION, "Keep-Alive")
             .header(USER_AGENT, &self.options.user_agent);
@@ -184,6 +201,7 @@ impl HttpTransport {
     async fn stream(
         &self,
         uri: &Uri,
+        proxy: &Proxy,
         answer: Answer,
         request: &Request,
         sink: &mut (dyn Sink + Send),
@@ -196,7 +214,7 @@ impl HttpTransport {
         verdict::check_length(uri, announced, request)?;
         sink.begin(announced).map_err(|e| Failure::from_sink(&uri.to_string(), e))?;
         let mut length = 0;
-        while let Some(frame) = pace.wait(body.frame()).await.map_err(|slow| self.too_slow(uri, &slow))? {
+        while let Some(frame) = pace.wait(body.frame()).await.map_err(|slow| self.too_slow(uri, proxy, &slow))? {
             let frame = frame.map_err(|error| {
                 let reason = format!("the answer broke off after {length} bytes: {error}");
                 Failure::unreachable(FailureClass::ShortTransfer, &uri.to_string(), reason)
@@ -209,7 +227,7 @@ impl HttpTransport {
             self.counters.count_bytes(bytes.len() as u64);
             let begun = Instant::now();
             sink.write(&bytes).map_err(|e| Failure::from_sink(&uri.to_string(), e))?;
-            pace.count(bytes.len() as u64, begun.elapsed()).map_err(|slow| self.too_slow(uri, &slow))?;
+            pace.count(bytes.len() as u64, begun.elapsed()).map_err(|slow| self.too_slow(uri, proxy, &slow))?;
         }
         verdict::check_length(uri, Some(length), request)?;
         self.keep(&endpoint, sender).await;
@@ -238,13 +256,14 @@ impl HttpTransport {
         }
     }
 
-    fn too_slow(&self, uri: &Uri, slow: &TooSlow) -> Failure {
-        let period = self.options.timeout.as_secs_f32();
+    fn too_slow(&self, uri: &Uri, proxy: &Proxy, slow: &TooSlow) -> Failure {
+        let period = self.timeout(proxy).as_secs_f32();
+        let parameter = if *proxy == Proxy::Direct { "CVMFS_TIMEOUT_DIRECT" } else { "CVMFS_TIMEOUT" };
         let reason = if slow.silent {
-            format!("no answer within {period} s (CVMFS_TIMEOUT_DIRECT)")
+            format!("no answer within {period} s ({parameter})")
         } else {
             let limit = self.options.low_speed_limit;
-            format!("fewer than {limit} bytes/s over {period} s (CVMFS_LOW_SPEED_LIMIT, CVMFS_TIMEOUT_DIRECT)")
+            format!("fewer than {limit} bytes/s over {period} s (CVMFS_LOW_SPEED_LIMIT, {parameter})")
         };
         Failure::unreachable(FailureClass::TooSlow, &uri.to_string(), reason)
     }

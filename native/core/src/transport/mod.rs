@@ -16,6 +16,7 @@ pub mod interrupt;
 pub mod origin;
 mod pace;
 mod pool;
+pub mod proxy;
 pub mod retry;
 pub mod route;
 mod scheme;
@@ -34,6 +35,7 @@ pub use counters::{Counters, CountersReading};
 pub use failure::{Failure, FailureClass};
 pub use interrupt::Interrupt;
 pub use origin::{Origin, OriginOptions};
+pub use proxy::{Proxy, ProxyGroups};
 pub use scheme::SchemeTransport;
 
 use crate::error::{Error, Result};
@@ -41,18 +43,20 @@ use crate::error::{Error, Result};
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Whom an attempt asks. Today a host alone; a proxy gets its room here.
+/// Whom an attempt asks: a host, by a proxy or directly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Target {
     /// Base URL of the repository on that host, without a trailing slash.
     pub base_url: Arc<str>,
+    /// The way to it.
+    pub proxy: Arc<Proxy>,
 }
 
 impl Target {
     /// Builds the target that asks a host without a proxy.
     pub fn direct(base_url: impl Into<Arc<str>>) -> Self {
-        Self { base_url: base_url.into() }
+        Self { base_url: base_url.into(), proxy: Arc::new(Proxy::Direct) }
     }
 }
 

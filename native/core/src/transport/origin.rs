@@ -17,8 +17,9 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::counters::CountersReading;
-use super::failure::Failure;
+use super::failure::{Failure, FailureClass};
 use super::http::HttpOptions;
+use super::proxy::{Proxy, ProxyGroups};
 use super::retry::{Retry, RetryPolicy, Step};
 use super::route::{Attempt, Route};
 use super::scheme::SchemeTransport;
@@ -29,12 +30,14 @@ use crate::error::{Error, ErrorKind, Result};
 const MAX_RESERVED_BYTES: u64 = 1 << 20;
 
 /// How hosts are asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct OriginOptions {
     /// Limits of each attempt over HTTP.
     pub http: HttpOptions,
     /// Limits of repeating.
     pub retry: RetryPolicy,
+    /// Proxies by which hosts are asked; a host whose URL is no HTTP is asked without.
+    pub proxies: ProxyGroups,
     /// The first host is tried again that long after it was left (`CVMFS_HOST_RESET_AFTER`); none for never.
     pub host_reset_after: Option<Duration>,
     /// No attempt of a request begins later than this after its first one.
@@ -46,6 +49,7 @@ impl Default for OriginOptions {
         Self {
             http: HttpOptions::default(),
             retry: RetryPolicy::default(),
+            proxies: ProxyGroups::direct(),
             host_reset_after: None,
             total_time: Duration::from_secs(120),
         }
@@ -66,7 +70,7 @@ impl Origin {
     /// Builds an origin from a `;` list of base URLs (`CVMFS_SERVER_URL`, `@fqrn@` already replaced). Connects to
     /// nothing. `runtime` is the handle of [`super::runtime`].
     pub fn open(hosts: &str, options: OriginOptions, runtime: Handle) -> Result<Self> {
-        let route = Route::new(url::host_list(hosts)?, options.host_reset_after);
+        let route = Route::new(url::host_list(hosts)?, options.host_reset_after).by(options.proxies);
         let transport = Arc::new(SchemeTransport::new(options.http));
         Ok(Self::new(transport, route, options.retry, options.total_time, runtime))
     }
@@ -90,6 +94,25 @@ impl Origin {
     /// Returns the base URL of the active host.
     pub fn active_host(&self) -> Arc<str> {
         self.route.lock().active_host().cloned().unwrap_or_else(|| Arc::from(""))
+    }
+
+    /// Returns the hosts in the order in which they are asked, the active one first.
+    pub fn hosts(&self) -> Vec<Arc<str>> {
+        let route = self.route.lock();
+        let mut hosts = route.hosts().to_vec();
+        let active = route.active_host().and_then(|active| hosts.iter().position(|host| host == active));
+        hosts.rotate_left(active.unwrap_or(0));
+        hosts
+    }
+
+    /// Returns the proxies, group by group.
+    pub fn proxies(&self) -> Vec<Vec<Arc<Proxy>>> {
+        self.route.lock().proxies().list().to_vec()
+    }
+
+    /// Returns the proxy in use.
+    pub fn active_proxy(&self) -> Arc<Proxy> {
+        self.route.lock().proxies().active().0
     }
 
     /// Reads the transport's counters.
@@ -131,9 +154,9 @@ impl Origin {
     /// before corrupt before missing, because only all hosts together can say that a key is missing.
     pub async fn fetch_async(&self, request: &Request, sink: &mut (dyn Sink + Send)) -> Result<Fetched> {
         let begun = Instant::now();
-        let (mut attempt, hosts) = self.first_attempt(begun)?;
+        let (mut attempt, hosts, proxies) = self.first_attempt(begun)?;
         let first = attempt.clone();
-        let mut retry = Retry::new(self.retry, hosts, request.no_cache);
+        let mut retry = Retry::new(self.retry, hosts, proxies, request.no_cache);
         let mut request = request.clone();
         let mut worst: Option<Error> = None;
         loop {
@@ -143,16 +166,22 @@ impl Origin {
                 Err(failure) => failure,
             };
             tracing::debug!(error = %failure.error, class = ?failure.class, "attempt failed");
-            let mut step = retry.after(failure.class, roll);
+            let mut step = retry.after(failure.class, failure.by_proxy, roll);
+            if step == Step::NextProxy {
+                match self.next_proxy(&attempt, failure.class)? {
+                    Some(next) => attempt = next,
+                    None => step = retry.without_proxies(failure.class),
+                }
+            }
             if begun.elapsed() >= self.total_time {
                 step = Step::Stop;
             }
-            let class = failure.class;
+            let (class, by_proxy) = (failure.class, failure.by_proxy);
             worst = Some(hopeful(worst, failure.error));
             match step {
                 Step::Again(pause) => rest(pause, &request.interrupt).await,
-                Step::AgainWithoutCache => {}
-                Step::NextHost => attempt = self.next_host(&attempt)?,
+                Step::AgainWithoutCache | Step::NextProxy => {}
+                Step::NextHost => attempt = self.next_host(&attempt, by_proxy)?,
                 Step::Stop => {
                     if class.is_host_fault() {
                         self.route.lock().on_exhausted(&first, &attempt, Instant::now());
@@ -164,15 +193,33 @@ impl Origin {
         }
     }
 
-    fn first_attempt(&self, now: Instant) -> Result<(Attempt, usize)> {
+    fn first_attempt(&self, now: Instant) -> Result<(Attempt, usize, usize)> {
         let mut route = self.route.lock();
-        route.begin_request(now);
-        Ok((route.next_attempt().ok_or_else(no_host)?, route.host_count()))
+        route.begin_request(now, roll);
+        Ok((route.next_attempt().ok_or_else(no_host)?, route.host_count(), route.proxies().count()))
     }
 
-    fn next_host(&self, failed: &Attempt) -> Result<Attempt> {
+    /// Returns the attempt by another proxy; none where there is no other one to be asked for this failure.
+    fn next_proxy(&self, failed: &Attempt, class: FailureClass) -> Result<Option<Attempt>> {
+        let mut route = self.route.lock();
+        let is_slow = class == FailureClass::TooSlow;
+        if !route.on_proxy_failure(failed, is_slow, Instant::now(), roll) {
+            return Ok(None);
+        }
+        let next = route.next_attempt().ok_or_else(no_host)?;
+        if next.target.proxy != failed.target.proxy {
+            tracing::warn!(from = %failed.target.proxy, to = %next.target.proxy, ?class, "switching proxy");
+        }
+        Ok(Some(next))
+    }
+
+    fn next_host(&self, failed: &Attempt, by_proxy: bool) -> Result<Attempt> {
         let mut route = self.route.lock();
         let moved = route.on_failure(failed, Instant::now());
+        if by_proxy {
+            // All of them failed at this host: so it is not them.
+            route.start_proxies_over(roll);
+        }
         let next = route.next_attempt().ok_or_else(no_host)?;
         if moved {
             tracing::warn!(from = %failed.target.base_url, to = %next.target.base_url, "switching host");
@@ -210,7 +257,7 @@ async fn rest(pause: Duration, interrupt: &Interrupt) {
 }
 
 /// Returns a random number in `1..=sides`. Back-off needs no better die than the standard library's hash seed.
-pub(crate) fn roll(sides: u64) -> u64 {
+pub fn roll(sides: u64) -> u64 {
     RandomState::new().build_hasher().finish() % sides.max(1) + 1
 }
 

@@ -30,7 +30,9 @@ pub enum Step {
     Again(Duration),
     /// Ask the same host again at once, past all caches.
     AgainWithoutCache,
-    /// Ask the next host.
+    /// Ask the same host by the next proxy.
+    NextProxy,
+    /// Ask the next host, with all proxies again.
     NextHost,
     /// Give up.
     Stop,
@@ -45,11 +47,14 @@ pub struct Retry {
     retries_on_path: u32,
     backoff: Duration,
     hosts_left: usize,
+    proxies: usize,
+    proxies_left: usize,
 }
 
 impl Retry {
-    /// Begins a request that may ask `hosts` hosts; `no_cache` says that it asks past caches from the start.
-    pub fn new(policy: RetryPolicy, hosts: usize, no_cache: bool) -> Self {
+    /// Begins a request that may ask `hosts` hosts, each by `proxies` proxies (DIRECT counts as one); `no_cache` says
+    /// that it asks past caches from the start.
+    pub fn new(policy: RetryPolicy, hosts: usize, proxies: usize, no_cache: bool) -> Self {
         Self {
             policy,
             always_without_cache: no_cache,
@@ -57,6 +62,8 @@ impl Retry {
             retries_on_path: 0,
             backoff: Duration::ZERO,
             hosts_left: hosts.saturating_sub(1),
+            proxies: proxies.saturating_sub(1),
+            proxies_left: proxies.saturating_sub(1),
         }
     }
 
@@ -65,8 +72,8 @@ impl Retry {
         self.without_cache
     }
 
-    /// Says what follows a failure of `class`. `die(n)` returns a number in `1..=n`.
-    pub fn after(&mut self, class: FailureClass, die: impl FnOnce(u64) -> u64) -> Step {
+    /// Says what follows a failure of `class`, of the proxy or of the host. `die(n)` returns a number in `1..=n`.
+    pub fn after(&mut self, class: FailureClass, by_proxy: bool, die: impl FnOnce(u64) -> u64) -> Step {
         if class.is_transfer_error() && !self.without_cache && self.retries_on_path < self.policy.max_retries {
             self.retries_on_path += 1;
             return Step::Again(self.next_backoff(die));
@@ -75,14 +82,34 @@ impl Retry {
             self.without_cache = true;
             return Step::AgainWithoutCache;
         }
+        if by_proxy && self.proxies_left > 0 {
+            self.proxies_left -= 1;
+            self.begin_path();
+            return Step::NextProxy;
+        }
+        self.next_host(class)
+    }
+
+    /// Says what follows when no other proxy can be asked: the host is taken to be at fault.
+    pub fn without_proxies(&mut self, class: FailureClass) -> Step {
+        self.proxies_left = 0;
+        self.next_host(class)
+    }
+
+    fn next_host(&mut self, class: FailureClass) -> Step {
         if !class.is_host_fault() || self.hosts_left == 0 {
             return Step::Stop;
         }
         self.hosts_left -= 1;
+        self.proxies_left = self.proxies;
+        self.begin_path();
+        Step::NextHost
+    }
+
+    fn begin_path(&mut self) {
         self.retries_on_path = 0;
         self.backoff = Duration::ZERO;
         self.without_cache = self.always_without_cache;
-        Step::NextHost
     }
 
     fn next_backoff(&mut self, die: impl FnOnce(u64) -> u64) -> Duration {
@@ -108,7 +135,7 @@ mod tests {
 
     /// Feeds `classes` and returns the steps; the die always shows `roll`.
     fn steps(mut retry: Retry, roll: u64, classes: &[F]) -> Vec<Step> {
-        classes.iter().map(|class| retry.after(*class, |_| roll)).collect()
+        classes.iter().map(|class| retry.after(*class, false, |_| roll)).collect()
     }
 
     fn again(ms: u64) -> Step {
@@ -162,24 +189,37 @@ mod tests {
             ),
         ];
         for (name, retries, hosts, no_cache, classes, expected) in cases {
-            let retry = Retry::new(policy(*retries), *hosts, *no_cache);
+            let retry = Retry::new(policy(*retries), *hosts, 1, *no_cache);
             assert_eq!(&steps(retry, 1500, classes), expected, "{name}");
         }
     }
 
     #[test]
+    fn every_proxy_is_tried_for_every_host() {
+        let mut retry = Retry::new(policy(0), 2, 3, false);
+        let steps: Vec<Step> = (0..6).map(|_| retry.after(F::Connection, true, |n| n)).collect();
+        let of_a_host = [Step::NextProxy, Step::NextProxy];
+        assert_eq!(steps[..2], of_a_host);
+        assert_eq!(steps[2], Step::NextHost);
+        assert_eq!(steps[3..5], of_a_host);
+        assert_eq!(steps[5], Step::Stop);
+    }
+
+    #[test]
     fn the_first_pause_stays_in_its_range_whatever_the_die_shows() {
         for (roll, ms) in [(0, 1), (1, 1), (2000, 2000), (u64::MAX, 2000)] {
-            assert_eq!(steps(Retry::new(policy(1), 1, false), roll, &[F::TooSlow]), [again(ms)]);
+            assert_eq!(steps(Retry::new(policy(1), 1, 1, false), roll, &[F::TooSlow]), [again(ms)]);
         }
     }
 
     #[test]
     fn every_sequence_of_failures_ends() {
         for class in F::ALL {
-            let mut retry = Retry::new(policy(3), 4, false);
-            let steps = (0..100).take_while(|_| retry.after(class, |n| n) != Step::Stop).count();
-            assert!(steps <= 4 * 4, "{class:?} took {steps} steps");
+            for by_proxy in [false, true] {
+                let mut retry = Retry::new(policy(3), 4, 3, false);
+                let steps = (0..1000).take_while(|_| retry.after(class, by_proxy, |n| n) != Step::Stop).count();
+                assert!(steps <= 4 * 3 * 4, "{class:?} took {steps} steps");
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Which host is asked: a ring of base URLs of which one is active, as a pure state machine.
+//! Which host is asked, and by which proxy: a ring of base URLs and groups of proxies, as a pure state machine.
 //!
 //! No sockets and no clock: the caller passes the time. Rules: client.md 3.3 and 3.5 items 4 and 6. A failure moves
 //! the ring only if the host that failed is still the active one; a request that used an older one just asks again.
-//! Proxy groups join here: an [`Attempt`] will then carry a proxy, and failures a party.
+//! The same holds for proxies ([`ProxyGroups`]).
 //!
 //! Threads: one [`Route`] is shared by all requests behind a lock that is held for the length of one call.
 
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Target;
+use super::proxy::{ProxyGroups, ProxyPlace};
 
 /// One try of a request: whom to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,7 @@ pub struct Attempt {
     /// The host to ask.
     pub target: Target,
     host: usize,
+    place: ProxyPlace,
 }
 
 /// The ring of hosts.
@@ -27,6 +29,7 @@ pub struct Route {
     /// When the ring left the first host; none while that one is active.
     left_first_at: Option<Instant>,
     reset_after: Option<Duration>,
+    proxies: ProxyGroups,
 }
 
 impl Route {
@@ -35,7 +38,23 @@ impl Route {
     ///
     /// An empty list is taken as a caller's mistake by [`Route::next_attempt`], which then has nobody to ask.
     pub fn new(hosts: Vec<Arc<str>>, reset_after: Option<Duration>) -> Self {
-        Self { hosts, active: 0, left_first_at: None, reset_after }
+        Self { hosts, active: 0, left_first_at: None, reset_after, proxies: ProxyGroups::direct() }
+    }
+
+    /// Asks by these proxies.
+    #[must_use]
+    pub fn by(self, proxies: ProxyGroups) -> Self {
+        Self { proxies, ..self }
+    }
+
+    /// Returns the hosts in order of preference.
+    pub fn hosts(&self) -> &[Arc<str>] {
+        &self.hosts
+    }
+
+    /// Returns the proxies.
+    pub fn proxies(&self) -> &ProxyGroups {
+        &self.proxies
     }
 
     /// Returns the number of hosts.
@@ -48,8 +67,9 @@ impl Route {
         self.hosts.get(self.active)
     }
 
-    /// Applies the reset rule; called once at the start of each request.
-    pub fn begin_request(&mut self, now: Instant) {
+    /// Applies the reset rules; called once at the start of each request. `die(n)` returns a number in `1..=n`.
+    pub fn begin_request(&mut self, now: Instant, die: impl FnOnce(u64) -> u64) {
+        self.proxies.begin_request(now, die);
         let Some((left_at, reset_after)) = self.left_first_at.zip(self.reset_after) else { return };
         if now.saturating_duration_since(left_at) > reset_after {
             self.activate(0, now);
@@ -58,8 +78,25 @@ impl Route {
 
     /// Returns whom to ask now, or nothing if there is no host.
     pub fn next_attempt(&self) -> Option<Attempt> {
-        let target = Target::direct(self.active_host()?.clone());
-        Some(Attempt { target, host: self.active })
+        let (proxy, place) = self.proxies.active();
+        let target = Target { base_url: self.active_host()?.clone(), proxy };
+        Some(Attempt { target, host: self.active, place })
+    }
+
+    /// Gives up the proxy of `attempt`. Returns whether there is another one to ask by.
+    pub fn on_proxy_failure(
+        &mut self,
+        attempt: &Attempt,
+        is_slow: bool,
+        now: Instant,
+        die: impl FnOnce(u64) -> u64,
+    ) -> bool {
+        self.proxies.on_failure(attempt.place, is_slow, now, die)
+    }
+
+    /// Forgets the failures of proxies.
+    pub fn start_proxies_over(&mut self, die: impl FnOnce(u64) -> u64) {
+        self.proxies.start_over(die);
     }
 
     /// Gives up the host of `attempt`. Returns whether the ring moved: not if another request moved it before.
@@ -132,13 +169,17 @@ mod tests {
             for event in *events {
                 let at = |s: &u64| start + Duration::from_secs(*s);
                 match event {
-                    Begin(s) => route.begin_request(at(s)),
+                    Begin(s) => route.begin_request(at(s), |_| 1),
                     Fail(s) => {
                         let attempt = route.next_attempt().unwrap();
                         route.on_failure(&attempt, at(s));
                     }
                     FailOld(host, s) => {
-                        let attempt = Attempt { target: Target::direct("http://old"), host: *host };
+                        let attempt = Attempt {
+                            target: Target::direct("http://old"),
+                            host: *host,
+                            place: route.proxies.active().1,
+                        };
                         assert!(!route.on_failure(&attempt, at(s)), "{name}");
                     }
                 }

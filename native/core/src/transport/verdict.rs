@@ -10,6 +10,7 @@ use hyper::{Response, StatusCode, Uri};
 
 use super::failure::{Failure, FailureClass};
 use super::pool::Endpoint;
+use super::proxy::Proxy;
 use super::{Request, url};
 use crate::error::{Error, ErrorKind};
 
@@ -41,6 +42,26 @@ pub(super) fn redirect(from: &Uri, response: &Response<Incoming>) -> Option<Resu
         let reason = format!("redirects to `{}`, which is no URL: {e}", location.escape_debug());
         Failure::unreachable(FailureClass::Http, &from.to_string(), reason)
     }))
+}
+
+/// Says whether an answer other than success is the proxy's own: by its headers, or by a status that no host of a
+/// repository has a reason for.
+pub(super) fn is_by_proxy(response: &Response<Incoming>) -> bool {
+    let headers = response.headers();
+    let told = headers.get("proxy-status").and_then(|value| value.to_str().ok()).is_some_and(|s| s.contains("error="));
+    let status = response.status();
+    let of_host = status.is_server_error() || matches!(status.as_u16(), 400 | 404 | 429);
+    told || headers.contains_key("x-squid-error") || !of_host
+}
+
+/// Puts a failed transfer on the proxy's account where there is one: it is who did not deliver.
+pub(super) fn blame(failure: Failure, proxy: &Proxy) -> Failure {
+    let is_transfer = failure.class.is_transfer_error() || failure.class == FailureClass::Resolve;
+    if *proxy == Proxy::Direct || !is_transfer {
+        return failure;
+    }
+    let error = Error::new(failure.error.kind(), "fetch", format!("by proxy {proxy}")).with_source(failure.error);
+    Failure { class: failure.class, by_proxy: true, error }
 }
 
 /// Says what a status other than success means.
