@@ -112,6 +112,14 @@ def test_what_is_no_proxy_is_said_before_anything_is_asked(
     values = settings(publisher, "http://127.0.0.1:1", tmp_path / "cache", proxies)
     configuration.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
     environment = {key: value for key, value in os.environ.items() if key != "http_proxy"}
-    command = [sys.executable, "-m", "nearfs.compat.cvmfs2", "-o", f"config={configuration}", publisher.fqrn, point]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "nearfs.compat.cvmfs2",
+        "-o",
+        f"config={configuration}",
+        publisher.fqrn,
+        point,
+    ]
     done = processes.run(command, check=False, env=environment)
     assert (done.returncode, said in done.stderr + done.stdout) == (code, True), done
