@@ -6,18 +6,21 @@ may block let other Python threads run. Nothing here calls back into Python.
 """
 
 import os
-from typing import Final, TypeAlias, final
+from typing import Final, TypeAlias, Unpack, final
 
-from nearfs.records import Committed, Finding, Network, Tag
+from nearfs.records import Committed, Finding, MountRequest, Tag
 
 _Path: TypeAlias = str | os.PathLike[str]
 
 __all__ = [
     "__VERSION__",
+    "Attr",
     "Catalog",
     "DiskCache",
+    "Engine",
     "Mount",
     "Progress",
+    "UnservedMount",
     "catalog_facts",
     "check",
     "check_history",
@@ -36,6 +39,7 @@ __all__ = [
     "list_tags",
     "log_to",
     "mount",
+    "open_engine",
     "plan_publish",
     "publish",
     "put_object",
@@ -109,40 +113,118 @@ class Mount:
     @property
     def revision(self) -> int: ...
 
-def mount(
-    *,
-    fqrn: str,
-    mountpoint: _Path,
-    server_urls: list[str],
-    public_keys: list[bytes],
-    blacklist: str,
-    cache_dir: _Path,
-    is_shared_cache: bool,
-    workspace: _Path,
-    root_hash: str | None,
-    tag: str | None,
-    date_s: int | None,
-    network: Network,
-    kernel_cache_s: int,
-    claimed_owner: tuple[int, int] | None,
-    world_readable: bool,
-    raw_symlinks: bool,
-    uid_map: tuple[dict[int, int], int | None] | None,
-    gid_map: tuple[dict[int, int], int | None] | None,
-    environment: dict[str, str],
-    xattr_visibility: str,
-    check_permissions: bool,
-    allow_other: bool,
-    suid: bool,
-    read_write: bool,
-    fsname: str,
-    worker_threads: int,
-) -> Mount:
+@final
+class Attr:
+    """What `stat` shows of an entry. Times in Unix seconds and nanoseconds; access and change time are the same."""
+
+    @property
+    def ino(self) -> int: ...
+    @property
+    def mode(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def blocks(self) -> int: ...
+    @property
+    def nlink(self) -> int: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def rdev(self) -> int: ...
+    @property
+    def mtime_s(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+
+@final
+class Engine:
+    """A repository's revision as plain operations, for a loop that is written in Python. Any thread may call them.
+
+    An operation that fails raises `OSError` with the number that the native loop answers. Those that end in `_nearby`
+    never wait for the network: they return None where it would be needed, and the plain one, which may wait, belongs
+    into a worker thread. Inode 1 is the root.
+    """
+
+    def lookup(self, parent: int, name: bytes) -> Attr:
+        """Returns the attributes of an entry of a directory; `.` and `..` are understood."""
+
+    def lookup_nearby(self, parent: int, name: bytes) -> Attr | None: ...
+    def getattr(self, ino: int) -> Attr: ...
+    def readlink(self, ino: int) -> bytes:
+        """Returns a symlink's target, expanded."""
+
+    def readdir(self, directory: int, start: int, limit: int) -> list[tuple[bytes, Attr, int]]:
+        """Returns up to `limit` entries behind a position, each with the position behind it; none at the end.
+
+        Begins at 0, with `.` and `..`. Is counted by the caller: a request may need several pages.
+        """
+
+    def readdir_nearby(self, directory: int, start: int, limit: int) -> list[tuple[bytes, Attr, int]] | None: ...
+    def open(self, ino: int, flags: int) -> tuple[int, bool, bool]:
+        """Opens a file; returns handle, whether cached pages stay good, and whether to bypass the page cache."""
+
+    def open_nearby(self, ino: int, flags: int) -> tuple[int, bool, bool] | None: ...
+    def read(self, fh: int, offset: int, size: int) -> bytes:
+        """Returns up to `size` bytes; fewer only at the end of the file."""
+
+    def read_nearby(self, fh: int, offset: int, size: int) -> bytes | None: ...
+    def release(self, fh: int) -> None:
+        """Closes a handle; an unknown one is ignored."""
+
+    def getxattr(self, ino: int, name: bytes) -> bytes: ...
+    def listxattr(self, ino: int) -> list[bytes]: ...
+    def statfs(self) -> tuple[int, int, int, int, int]:
+        """Returns block size in bytes, blocks, free blocks, files, files in catalogs that are not loaded."""
+
+    def forget(self, inodes: int) -> None:
+        """Counts inodes that the kernel has dropped; numbers are computed, so there is nothing to free."""
+
+    def count(self, operation: str, times: int = 1) -> None:
+        """Counts requests that the loop answers without asking the engine, by the names of `counters`."""
+
+    def timeouts_s(self) -> tuple[float, float, float]:
+        """Returns how long the kernel may keep names, attributes, and that a name does not exist."""
+
+    def counters(self) -> dict[str, int]:
+        """Returns what was counted, under the names of `Mount.counters`."""
+
+    @property
+    def root_hash(self) -> str: ...
+    @property
+    def revision(self) -> int: ...
+    def mount(self) -> tuple[UnservedMount, int]:
+        """Mounts; returns the mount and the device's file descriptor, which from then on belongs to the caller.
+
+        Raises as `mount` does. The kernel's first request waits in the descriptor.
+        """
+
+    def close(self) -> None:
+        """Ends the connections once what is under way has ended. Later operations raise `InvalidInput`."""
+
+@final
+class UnservedMount:
+    """A mount whose requests a loop in Python answers."""
+
+    def set_read_ahead(self) -> None:
+        """Raises the kernel's read-ahead where we may; has an effect once the loop has answered a request."""
+
+    def unmount(self) -> None:
+        """Unmounts, lazily if it is busy; does nothing when it already ended."""
+
+    def give_up(self) -> None:
+        """Ends a mount whose loop has failed: whoever waits inside gets an error."""
+
+def mount(**request: Unpack[MountRequest]) -> Mount:
     """Verifies a snapshot, loads its root catalog and mounts it.
 
     The process must not fork afterwards. Raises `Untrusted`, `Unreachable`, `NotFound` (no such tag), `Corrupt`,
     `Busy` (mount point or cache in use), `PermissionDenied`.
     """
+
+def open_engine(**request: Unpack[MountRequest]) -> Engine:
+    """Verifies a snapshot and loads its root catalog. Mounts nothing; raises as `mount` does."""
 
 def is_mounted(mountpoint: _Path) -> bool:
     """Tells whether the mount table has a file system on exactly this path."""

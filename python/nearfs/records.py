@@ -1,11 +1,14 @@
-"""Records that cross the language boundary as dictionaries: revisions, tags, findings.
+"""Records that cross the language boundary as dictionaries: revisions, tags, findings, and what a mount is told.
 
 Owns their keys. Importable without the extension. Immutable types; any thread.
 """
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    import os
 
 
 class Committed(TypedDict):
@@ -57,3 +60,34 @@ class Network(TypedDict):
     host_reset_after_s: int
     low_speed_limit: int
     follow_redirects: bool
+
+
+class MountRequest(TypedDict):
+    """Which revision of which repository is shown how, and where it is mounted. Times in seconds."""
+
+    fqrn: str
+    mountpoint: str | os.PathLike[str]
+    server_urls: list[str]
+    public_keys: list[bytes]
+    blacklist: str
+    cache_dir: str | os.PathLike[str]
+    is_shared_cache: bool
+    workspace: str | os.PathLike[str]
+    root_hash: str | None
+    tag: str | None
+    date_s: int | None
+    network: Network
+    kernel_cache_s: int
+    claimed_owner: tuple[int, int] | None
+    world_readable: bool
+    raw_symlinks: bool
+    uid_map: tuple[dict[int, int], int | None] | None
+    gid_map: tuple[dict[int, int], int | None] | None
+    environment: dict[str, str]
+    xattr_visibility: str
+    check_permissions: bool
+    allow_other: bool
+    suid: bool
+    read_write: bool
+    fsname: str
+    worker_threads: int

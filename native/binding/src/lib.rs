@@ -3,18 +3,22 @@
 //! Owns the mapping between Rust values and Python objects, and nothing else: each function takes its arguments,
 //! detaches from the interpreter, calls the engine and converts the answer. No Rust thread ever enters Python.
 
+mod attr;
 mod cache;
 mod catalog;
 mod check;
 mod content;
+mod engine;
 mod errors;
 mod mount;
 mod network;
+mod opening;
 mod progress;
 mod publish;
 mod storage;
 mod tags;
 mod telemetry;
+mod unserved;
 mod values;
 
 /// The compiled half of nearfs.
@@ -25,6 +29,8 @@ mod _native {
     const __VERSION__: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]
+    use crate::attr::Attr;
+    #[pymodule_export]
     use crate::cache::DiskCache;
     #[pymodule_export]
     use crate::catalog::Catalog;
@@ -32,6 +38,8 @@ mod _native {
     use crate::check::{check_history, check_references, check_revision};
     #[pymodule_export]
     use crate::content::{cut_marks, deflate, hash_content, inflate};
+    #[pymodule_export]
+    use crate::engine::{Engine, open_engine};
     #[pymodule_export]
     use crate::errors::error_kinds;
     #[pymodule_export]
@@ -46,4 +54,6 @@ mod _native {
     use crate::tags::{catalog_facts, edit_tags, list_tags, record_references};
     #[pymodule_export]
     use crate::telemetry::{is_debug_build, log_to};
+    #[pymodule_export]
+    use crate::unserved::UnservedMount;
 }

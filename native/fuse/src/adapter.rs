@@ -7,16 +7,14 @@
 //! their listings, and a warm walk over a tree sends no request at all. An inode whose listing changes must therefore
 //! get a new number or be invalidated ([`crate::notify`]).
 //!
-//! Threading: called by all workers at once; the only shared state are counters and the rate of the log.
+//! Threading: called by all workers at once; holds no state of its own that changes.
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -28,8 +26,8 @@ use fuser::{
 use nearfs_core::client::{Fh, FileSystem, FsResult, Ino, ListedEntry};
 
 use crate::attr::{file_attr, no_entry};
-use crate::errno::{FailureLog, errno, log_panic};
-use crate::upcalls::{Operation, Upcalls};
+use crate::questions::Questions;
+use crate::upcalls::Operation;
 
 /// Longest request and answer; the kernel's own default limit is 256 pages.
 const MAX_TRANSFER_BYTES: u32 = 1 << 20;
@@ -59,37 +57,31 @@ pub(crate) struct Manners {
 
 /// The kernel's view of a file system.
 pub(crate) struct Adapter {
-    fs: Arc<dyn FileSystem>,
-    upcalls: Arc<Upcalls>,
-    failures: FailureLog,
+    questions: Questions,
     manners: Manners,
     skip_opendir: bool,
 }
 
 impl Adapter {
-    pub(crate) fn new(fs: Arc<dyn FileSystem>, upcalls: Arc<Upcalls>, manners: Manners) -> Self {
-        Self { fs, upcalls, failures: FailureLog::default(), manners, skip_opendir: false }
+    pub(crate) fn new(questions: Questions, manners: Manners) -> Self {
+        Self { questions, manners, skip_opendir: false }
     }
 
-    /// Asks the engine, counts, and turns what is no answer into an error number. A panic below must not take a worker
-    /// away from the mount: the next request needs it.
+    fn fs(&self) -> &dyn FileSystem {
+        self.questions.file_system()
+    }
+
     fn ask<T>(
         &self,
         operation: Operation,
         ino: INodeNo,
         question: impl FnOnce(&dyn FileSystem) -> FsResult<T>,
     ) -> Result<T, Errno> {
-        self.upcalls.count(operation);
-        match catch_unwind(AssertUnwindSafe(|| question(&*self.fs))) {
-            Ok(answer) => answer.map_err(|error| {
-                self.failures.write(operation.name(), Ino(ino.0), &error);
-                errno(&error)
-            }),
-            Err(_panic) => {
-                log_panic(operation.name(), Ino(ino.0));
-                Err(Errno::EIO)
-            }
-        }
+        self.questions.ask(operation, Ino(ino.0), question)
+    }
+
+    fn count(&self, operation: Operation) {
+        self.questions.upcalls().count(operation);
     }
 
     /// Asks for a listing until `add` says that the answer is full.
@@ -107,7 +99,7 @@ impl Adapter {
 
     /// Returns the one timeout that a listing has room for.
     fn listed_timeout(&self) -> Duration {
-        self.fs.entry_timeout().min(self.fs.attr_timeout())
+        self.fs().entry_timeout().min(self.fs().attr_timeout())
     }
 }
 
@@ -116,7 +108,7 @@ macro_rules! refuse {
     ($($errno:ident $operation:ident { $($name:ident($($argument:ty),*) -> $reply:ty;)* })*) => {
         $($(
             fn $name(&self, _: &Request, $(_: $argument,)* reply: $reply) {
-                self.upcalls.count(Operation::$operation);
+                self.count(Operation::$operation);
                 reply.error(Errno::$errno);
             }
         )*)*
@@ -155,23 +147,23 @@ impl Filesystem for Adapter {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.ask(Operation::Lookup, parent, |fs| fs.lookup(Ino(parent.0), name.as_bytes())) {
             Ok(attr) => {
-                let (attr_timeout, entry_timeout) = (self.fs.attr_timeout(), self.fs.entry_timeout());
+                let (attr_timeout, entry_timeout) = (self.fs().attr_timeout(), self.fs().entry_timeout());
                 reply.entry_with_ttls(&attr_timeout, &entry_timeout, &file_attr(&attr), GENERATION);
             }
-            Err(code) if code.code() == Errno::ENOENT.code() && !self.fs.negative_timeout().is_zero() => {
-                reply.entry(&self.fs.negative_timeout(), &no_entry(), GENERATION);
+            Err(code) if code.code() == Errno::ENOENT.code() && !self.fs().negative_timeout().is_zero() => {
+                reply.entry(&self.fs().negative_timeout(), &no_entry(), GENERATION);
             }
             Err(code) => reply.error(code),
         }
     }
 
     fn forget(&self, _: &Request, _: INodeNo, _: u64) {
-        self.upcalls.count(Operation::Forget);
+        self.count(Operation::Forget);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         match self.ask(Operation::Getattr, ino, |fs| fs.getattr(Ino(ino.0))) {
-            Ok(attr) => reply.attr(&self.fs.attr_timeout(), &file_attr(&attr)),
+            Ok(attr) => reply.attr(&self.fs().attr_timeout(), &file_attr(&attr)),
             Err(code) => reply.error(code),
         }
     }
@@ -184,7 +176,7 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.upcalls.count(Operation::Opendir);
+        self.count(Operation::Opendir);
         if self.skip_opendir {
             reply.error(Errno::ENOSYS);
         } else {
@@ -216,7 +208,7 @@ impl Filesystem for Adapter {
     }
 
     fn releasedir(&self, _: &Request, _: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        self.upcalls.count(Operation::Releasedir);
+        self.count(Operation::Releasedir);
         reply.ok();
     }
 
@@ -299,7 +291,7 @@ impl Filesystem for Adapter {
     }
 
     fn access(&self, _: &Request, _: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        self.upcalls.count(Operation::Access);
+        self.count(Operation::Access);
         match (self.manners.writable, mask.contains(AccessFlags::W_OK)) {
             // On a read-only mount the kernel refuses writers itself; this tells it not to ask again.
             (false, _) => reply.error(Errno::ENOSYS),

@@ -7,6 +7,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nearfs_core::{Error, ErrorKind, Result};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -19,6 +20,8 @@ use crate::mount_table::{self, DeviceNumber};
 use crate::settings::MountSettings;
 
 const DEVICE: &str = "/dev/fuse";
+/// Pause between attempts on a busy mount point.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A connection to the kernel, and the mount that it belongs to.
 #[derive(Debug)]
@@ -132,6 +135,44 @@ impl Connection {
                 Err(Error::new(ErrorKind::Busy, "unmount", subject))
             }
             _ => Ok(false),
+        }
+    }
+
+    /// Unmounts. A busy mount is tried again for `grace`, then taken out of the tree lazily. A mount whose loop has
+    /// ended, or that is not ours, is left alone.
+    pub(crate) fn unmount(&self, grace: Duration, has_ended: impl Fn() -> bool) -> Result<Unmounted> {
+        let deadline = Instant::now() + grace;
+        let path = &self.place.path;
+        loop {
+            if has_ended() || !self.is_mounted()? {
+                return Ok(Unmounted::AlreadyGone);
+            }
+            match try_unmount(path) {
+                Ok(()) => return Ok(Unmounted::Clean),
+                Err(error) if error.kind() != ErrorKind::Busy => return Err(error),
+                Err(_) if Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
+                Err(_) => {
+                    tracing::warn!(path = %path.display(), "still in use; unmounted lazily");
+                    detach(path)?;
+                    return Ok(Unmounted::Lazy);
+                }
+            }
+        }
+    }
+
+    /// Ends a connection that nobody serves any more. Usually the kernel has ended it, and there is nothing to do;
+    /// after a failed loop, programs would otherwise wait for ever for answers, because descriptors of the connection
+    /// are open.
+    pub(crate) fn give_up(&self) {
+        match self.is_mounted() {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::error!(path = %self.place.path.display(), "workers have ended; aborting the mount");
+                if let Err(error) = force(&self.place.path) {
+                    tracing::error!(%error, "the mount stays behind");
+                }
+            }
+            Err(error) => tracing::error!(%error, "the mount stays behind"),
         }
     }
 

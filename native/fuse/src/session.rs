@@ -9,7 +9,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fuser::{Config, SessionACL};
 use nearfs_core::client::FileSystem;
@@ -20,13 +20,12 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use crate::adapter::{Adapter, Manners};
 use crate::mounting::{self, Connection, Mounted, Place, Unmounted};
 use crate::notify::Notifier;
+use crate::questions::Questions;
 use crate::settings::MountSettings;
 use crate::upcalls::Upcalls;
 
 /// How long the kernel may take for its first request.
 const HANDSHAKE_DEADLINE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
-/// Pause between attempts on a busy mount point.
-const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// How long dropping a session waits for the workers.
 const DROP_GRACE: Duration = Duration::from_secs(2);
 /// Workers wait for the network most of their time; fewer than this and a handful of slow downloads stops look-ups.
@@ -98,8 +97,9 @@ impl Session {
             max_background: u16::try_from(2 * workers).unwrap_or(u16::MAX).max(16),
         };
         await_first_request(&device_file, subject)?;
-        let upcalls = Arc::new(Upcalls::default());
-        let adapter = Adapter::new(fs, Arc::clone(&upcalls), manners);
+        let questions = Questions::new(fs);
+        let upcalls = Arc::clone(questions.upcalls());
+        let adapter = Adapter::new(questions, manners);
         let mut config = Config::default();
         config.n_threads = Some(workers);
         config.clone_fd = settings.clone_fd;
@@ -123,7 +123,7 @@ impl Session {
             .spawn(move || {
                 let outcome = session.run().map_err(|error: io::Error| error.to_string());
                 if let Some(connection) = served {
-                    give_up(&connection);
+                    connection.give_up();
                 }
                 announced.announce(outcome);
             })
@@ -162,24 +162,7 @@ impl Session {
     /// Unmounts. A busy mount is tried again for `grace`, then taken out of the tree lazily. Idempotent; a file system
     /// that somebody else has mounted at the same place meanwhile is left alone.
     pub fn unmount(&self, grace: Duration) -> Result<Unmounted> {
-        let deadline = Instant::now() + grace;
-        let connection = self.own_connection()?;
-        let path = &connection.place.path;
-        loop {
-            if self.wait(Duration::ZERO) || !connection.is_mounted()? {
-                return Ok(Unmounted::AlreadyGone);
-            }
-            match mounting::try_unmount(path) {
-                Ok(()) => return Ok(Unmounted::Clean),
-                Err(error) if error.kind() != ErrorKind::Busy => return Err(error),
-                Err(_) if Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
-                Err(_) => {
-                    tracing::warn!(path = %path.display(), "still in use; unmounted lazily");
-                    mounting::detach(path)?;
-                    return Ok(Unmounted::Lazy);
-                }
-            }
-        }
+        self.own_connection()?.unmount(grace, || self.wait(Duration::ZERO))
     }
 
     /// Ends the connection at once: whoever waits inside gets an error. Needs root, and the mount still in the tree.
@@ -206,21 +189,6 @@ impl Drop for Session {
             Ok(_) => tracing::warn!("workers go on until the last open file is closed"),
             Err(error) => tracing::error!(%error, "the mount stays behind"),
         }
-    }
-}
-
-/// Ends a connection that nobody serves any more. Usually the kernel has ended it, and there is nothing to do; after a
-/// failed loop, programs would otherwise wait for ever for answers, because descriptors of the connection are open.
-fn give_up(connection: &Connection) {
-    match connection.is_mounted() {
-        Ok(false) => {}
-        Ok(true) => {
-            tracing::error!(path = %connection.place.path.display(), "workers have ended; aborting the mount");
-            if let Err(error) = mounting::force(&connection.place.path) {
-                tracing::error!(%error, "the mount stays behind");
-            }
-        }
-        Err(error) => tracing::error!(%error, "the mount stays behind"),
     }
 }
 

@@ -19,6 +19,11 @@ macro_rules! operations {
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
+
+            /// Returns the operation of a name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)* _ => None }
+            }
         }
     };
 }
@@ -51,7 +56,12 @@ pub struct Upcalls {
 
 impl Upcalls {
     pub(crate) fn count(&self, operation: Operation) {
-        self.counts[operation as usize].fetch_add(1, Ordering::Relaxed);
+        self.add(operation, 1);
+    }
+
+    /// Counts requests that a loop has answered without asking the engine.
+    pub fn add(&self, operation: Operation, times: u64) {
+        self.counts[operation as usize].fetch_add(times, Ordering::Relaxed);
     }
 
     /// Returns how often an operation reached us. Every forgotten inode counts; every write operation counts as

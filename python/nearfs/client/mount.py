@@ -1,7 +1,7 @@
 """The life of a mount: lock, fork, mount, serve until unmounted.
 
 Owns: the order in which a mount comes up and goes away, and what the caller is told. Does not own: the configuration
-(`config.model`), the file system (the engine).
+(`config.model`), what the engine is told (`engine_request`), the file system and its loop (the engine, or `portable`).
 
 Threading: the command forks first and imports the engine only in the child, which then never forks again. The parent
 waits on a pipe for "ready" or for the reason and its exit code. In the child the main thread waits in slices, so that
@@ -18,17 +18,27 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from nearfs.errors import Busy, InitCode, InvalidInput, NearfsError, NotFound, PermissionDenied, Unreachable
+from nearfs.client import engine_request
+from nearfs.errors import (
+    Busy,
+    InitCode,
+    InvalidInput,
+    NearfsError,
+    NotFound,
+    PermissionDenied,
+    Unreachable,
+    Unsupported,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from nearfs._native import Mount
     from nearfs.client.options import MountOptions
     from nearfs.config.model import ClientConfig
+    from nearfs.records import MountRequest
 
 # A client that was just unmounted needs a moment to end and let go of its workspace.
 LOCK_TIMEOUT_S = 15.0
@@ -36,10 +46,16 @@ LOCK_TIMEOUT_S = 15.0
 START_TIMEOUT_S = 600.0
 _SLICE_S = 0.25
 _PROCESS_NAME = "cvmfs2"
-# Bounds key and blacklist files: a path that is wrong may name a device.
-KEY_LIMIT_BYTES = 1 << 20
-# Chosen by the engine.
-_WORKER_THREADS = 0
+
+
+class ServedMount(Protocol):
+    """A mount that a loop serves: the native one, or the portable one. Life and messages are the same."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Returns True when the mount has ended, False when the time is over."""
+
+    def unmount(self) -> None:
+        """Unmounts, lazily if it is busy; does nothing when it already ended."""
 
 
 class AlreadyMounted(Exception):
@@ -217,45 +233,29 @@ def _serve(request: Request, ready: Callable[[], None]) -> None:
             stopping = False
 
 
-def _mount(request: Request) -> Mount:
+def _mount(request: Request) -> ServedMount:
     from nearfs import _native
 
-    config, options = request.config, request.options
-    owner = _owner(request)
-    _raise_file_limit(config.nfiles)
+    _raise_file_limit(request.config.nfiles)
     try:
         _start_log(request)
-        return _native.mount(
-            fqrn=config.fqrn,
-            mountpoint=request.mountpoint,
-            server_urls=list(config.server_urls),
-            public_keys=[_key(path) for path in config.public_keys],
-            blacklist=_text(config.blacklist),
-            cache_dir=config.cache_dir,
-            is_shared_cache=config.shared_cache,
-            workspace=config.workspace,
-            root_hash=config.root_hash,
-            tag=config.repository_tag,
-            date_s=config.repository_date,
-            network=config.network,
-            kernel_cache_s=config.kcache_timeout_s,
-            claimed_owner=owner if config.claim_ownership else None,
-            world_readable=config.world_readable,
-            raw_symlinks=config.server_cache_mode,
-            uid_map=(dict(config.uid_map.exact), config.uid_map.otherwise) if config.uid_map else None,
-            gid_map=(dict(config.gid_map.exact), config.gid_map.otherwise) if config.gid_map else None,
-            environment=dict(config.environment),
-            xattr_visibility=config.magic_xattrs_visibility,
-            check_permissions=config.check_permissions,
-            allow_other=options.allow_other or os.geteuid() == 0,
-            suid=options.allow_suid or config.suid,
-            read_write=config.mount_rw,
-            fsname=options.fsname,
-            worker_threads=1 if options.single_threaded else _WORKER_THREADS,
-        )
+        # The extra is looked for before anything is fetched.
+        portable_mount = _portable_mount() if request.options.python_loop else None
+        wanted = engine_request.build(request.config, request.options, request.mountpoint)
+        return portable_mount(wanted) if portable_mount else _native.mount(**wanted)
     except NearfsError as error:
         error.exit_code = _code(error)
         raise
+
+
+def _portable_mount() -> Callable[[MountRequest], ServedMount]:
+    """Returns what mounts with the portable loop; raises `Unsupported` where the extra is not installed."""
+    try:
+        from nearfs.client import portable
+    except ImportError as error:
+        message = f"loop=python needs pyfuse3 and trio ({error}); pip install 'nearfs[portable]' brings them"
+        raise Unsupported(message, operation=_LOAD_LOOP, subject="python") from error
+    return portable.mount
 
 
 def _start_log(request: Request) -> None:
@@ -282,43 +282,10 @@ def _raise_file_limit(wanted: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
 
 
-def _text(path: str) -> str:
-    """Returns a text file that may be missing."""
-    try:
-        return _bounded(path).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        message = f"cannot read {path}: {error.strerror}"
-        raise PermissionDenied(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE) from error
-
-
-def _owner(request: Request) -> tuple[int, int]:
-    """Returns the uid and gid that a mount of its own would run as."""
-    uid = os.geteuid() if request.options.uid is None else request.options.uid
-    gid = os.getegid() if request.options.gid is None else request.options.gid
-    return uid, gid
-
-
-def _bounded(path: str) -> bytes:
-    """Returns the content of a small file; raises `InvalidInput` if it is not small (a device, a log)."""
-    with open(path, "rb") as opened:
-        content = opened.read(KEY_LIMIT_BYTES + 1)
-    if len(content) > KEY_LIMIT_BYTES:
-        message = f"{path} is larger than {KEY_LIMIT_BYTES} bytes; it is no key and no list of certificates"
-        raise InvalidInput(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE)
-    return content
-
-
-def _key(path: str) -> bytes:
-    try:
-        return _bounded(path)
-    except OSError as error:
-        message = f"failed to load public key(s): {path}: {error.strerror}"
-        raise NotFound(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE) from error
-
-
+_LOAD_LOOP = "load FUSE loop"
 _CODE_OF_OPERATION = {
+    _LOAD_LOOP: InitCode.OPTIONS,
+    "run FUSE loop": InitCode.FUSE_LOOP,
     "find revision of": InitCode.HISTORY,
     "mount": InitCode.MOUNT,
     "read key": InitCode.SIGNATURE,

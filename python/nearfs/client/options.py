@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from nearfs.errors import InitCode, InvalidInput
 
 _IGNORED = frozenset({"_netdev", "user", "nouser", "users", "auto", "noauto", "defaults", "rw", "ro", "nodev", "dev"})
-# Understood by the reference, without effect here: there is one loop, no watchdog process and no module to load.
+# Understood by the reference, without effect here: there is no watchdog process and no module to load.
 _WITHOUT_EFFECT = frozenset({"disable_watchdog", "libfuse", "loop", "nosuid", "exec", "subtype"})
+
+# Loop -> whether it is the one in Python. A bare `loop` is a word of mount(8), and ignored.
+_LOOPS = {"native": False, "python": True}
 
 
 @dataclass
@@ -30,6 +33,7 @@ class MountOptions:
     allow_other: bool = False
     remount: bool = False
     fsname: str = "cvmfs2"
+    python_loop: bool = False
     uid: int | None = None
     gid: int | None = None
     ignored: list[str] = field(default_factory=list)
@@ -62,11 +66,20 @@ class MountOptions:
             setattr(self, key, _identity(key, value))
         elif key == "fsname" and value:
             self.fsname = value
+        elif key == "loop" and value:
+            self.python_loop = _LOOPS[_known_loop(value)]
         elif key in _IGNORED or key in _WITHOUT_EFFECT:
             self.ignored.append(option)
         else:
             message = f"unknown mount option '{option}' (cvmfs2 --help lists them)"
             raise InvalidInput(message, operation="read options", subject=option, exit_code=InitCode.OPTIONS)
+
+
+def _known_loop(value: str) -> str:
+    if value not in _LOOPS:
+        message = f"loop={value}: known loops are {', '.join(_LOOPS)}"
+        raise InvalidInput(message, operation="read options", subject="loop", exit_code=InitCode.OPTIONS)
+    return value
 
 
 def _identity(key: str, value: str) -> int:

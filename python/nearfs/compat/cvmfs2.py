@@ -36,6 +36,8 @@ Mounts a CernVM-FS repository, read-only.
                     config=FILE[:FILE...]    read these files instead of those below /etc/cvmfs
                     uid=N,gid=N              owner of everything where CVMFS_CLAIM_OWNERSHIP is on
                     fsname=NAME              source shown in the mount table
+                    loop=native|python       what answers the kernel: the engine's own loop, or pyfuse3 and trio
+                                             (pip install 'nearfs[portable]'), slower, for comparison and debugging
                     foreground, parse, debug, allow_other, cvmfs_suid, simple_options_parsing, remount
                                              as in CernVM-FS
                     system_mount, grab_mountpoint   accepted; the client keeps the caller's user in this version

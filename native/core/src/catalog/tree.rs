@@ -133,6 +133,12 @@ impl CatalogTree {
         Ok(Some(self.insert(Some((Arc::clone(catalog), row)), nested, index, bound_at)))
     }
 
+    /// Says whether [`Self::below`] answers without loading anything.
+    pub fn is_below_loaded(&self, catalog: &Catalog, row: RowId) -> bool {
+        let has_own_entries = catalog.index.nested(row).is_none() && catalog.index.bind(row).is_none();
+        has_own_entries || self.loaded.read().by_mountpoint.contains_key(&(catalog.id, row))
+    }
+
     fn insert(
         &self,
         mountpoint: Option<(Arc<Catalog>, RowId)>,

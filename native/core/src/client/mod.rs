@@ -5,6 +5,7 @@
 
 pub mod filesystem;
 mod namespace;
+mod nearby;
 pub mod ops;
 pub mod options;
 mod read;

@@ -76,9 +76,9 @@ impl CatalogSource for CachedCatalogs {
 #[derive(Debug)]
 pub struct Client {
     tree: CatalogTree,
-    cache: Arc<ObjectCache>,
+    pub(super) cache: Arc<ObjectCache>,
     options: ClientOptions,
-    files: OpenFiles,
+    pub(super) files: OpenFiles,
     counters: ClientCounters,
     outer: Outer,
     started: Instant,
@@ -178,7 +178,7 @@ impl Client {
         ttl.saturating_sub(self.uptime().as_secs()) / 60
     }
 
-    fn entry(&self, ino: Ino) -> FsResult<Place> {
+    pub(super) fn entry(&self, ino: Ino) -> FsResult<Place> {
         namespace::entry(&self.tree, ino).ok_or(FsError::Refused(Refusal::NoEntry))
     }
 

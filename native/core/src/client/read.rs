@@ -33,6 +33,18 @@ pub(super) enum OpenFile {
 }
 
 impl OpenFile {
+    /// Says whether a range can be read without the network.
+    pub(super) fn is_nearby(&self, cache: &ObjectCache, offset: u64, size: usize) -> bool {
+        let Self::Chunked { chunks, last, .. } = self else { return true };
+        let open = last.lock().as_ref().map(|(number, _)| *number);
+        let end = offset.saturating_add(size as u64);
+        let first = chunks.index_at(offset).unwrap_or(usize::MAX);
+        let touched = chunks.iter().enumerate().skip(first).take_while(|(_, chunk)| chunk.offset < end);
+        touched
+            .filter(|(number, _)| open != Some(*number))
+            .all(|(_, chunk)| cache.is_cached(&ObjectId::new(chunk.hash, ObjectKind::Chunk)))
+    }
+
     /// Reads up to `size` bytes at `offset`; fewer only at the end of the file.
     pub(super) fn read(&self, cache: &ObjectCache, offset: u64, size: usize, into: &mut Vec<u8>) -> Result<()> {
         match self {

@@ -1,0 +1,144 @@
+//! Opening a repository for a client: from what Python asks for to a verified snapshot with a client over it.
+//!
+//! Owns the request and the order of the steps, which every loop shares. Mounts nothing.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nearfs_core::Error;
+use nearfs_core::cache::disk::{DiskCache, Sharing};
+use nearfs_core::cache::fill::ObjectCache;
+use nearfs_core::client::options::{IdMap, XattrVisibility};
+use nearfs_core::client::{Client, ClientOptions};
+use nearfs_core::repo::snapshot::{Selection, Snapshot, Trust};
+use nearfs_core::transport::{self, Origin};
+use nearfs_format::blacklist::Blacklist;
+use nearfs_format::trust::MasterKeys;
+use nearfs_fuse::MountSettings;
+use pyo3::prelude::*;
+use tokio::runtime::Runtime;
+
+use crate::errors::Raised;
+use crate::network::NetworkRequest;
+use crate::values;
+
+/// A client, what drives its sockets, and how it is to be mounted. Dropping it ends the sockets without waiting.
+pub(crate) struct Opened {
+    pub(crate) client: Arc<Client>,
+    pub(crate) settings: MountSettings,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+type IdPairs = Option<(HashMap<u32, u32>, Option<u32>)>;
+
+fn id_map(pairs: IdPairs) -> IdMap {
+    pairs.map_or_else(IdMap::default, |(exact, default)| IdMap { exact, default })
+}
+
+/// Everything a mount is told; filled by name from Python.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct MountRequest {
+    fqrn: String,
+    mountpoint: PathBuf,
+    server_urls: Vec<String>,
+    public_keys: Vec<Vec<u8>>,
+    blacklist: String,
+    cache_dir: PathBuf,
+    is_shared_cache: bool,
+    root_hash: Option<String>,
+    tag: Option<String>,
+    date_s: Option<i64>,
+    network: NetworkRequest,
+    kernel_cache_s: u64,
+    claimed_owner: Option<(u32, u32)>,
+    world_readable: bool,
+    raw_symlinks: bool,
+    uid_map: IdPairs,
+    gid_map: IdPairs,
+    environment: HashMap<String, String>,
+    xattr_visibility: String,
+    check_permissions: bool,
+    allow_other: bool,
+    suid: bool,
+    read_write: bool,
+    fsname: String,
+    worker_threads: usize,
+}
+
+impl MountRequest {
+    fn selection(&self) -> Result<Selection, Raised> {
+        Ok(match (&self.root_hash, &self.tag, self.date_s) {
+            (Some(hash), _, _) => Selection::RootHash(values::hash(hash)?),
+            (None, Some(tag), _) => Selection::Tag(tag.clone()),
+            (None, None, Some(date_s)) => Selection::Date(date_s),
+            (None, None, None) => Selection::Current,
+        })
+    }
+
+    fn trust(&self) -> Result<Trust, Raised> {
+        let keys = MasterKeys::parse(&self.public_keys)
+            .map_err(|e| Error::format("read key", format!("public key of {}", self.fqrn), e))?;
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        Ok(Trust { fqrn: self.fqrn.clone(), keys, blacklist: Blacklist::parse(&self.blacklist), now_s })
+    }
+
+    fn client_options(self, public_keys: String) -> Result<ClientOptions, Raised> {
+        let xattr_visibility = match self.xattr_visibility.as_str() {
+            "rootonly" => XattrVisibility::RootOnly,
+            "always" => XattrVisibility::Always,
+            "never" => XattrVisibility::Never,
+            other => return Err(Raised::invalid("mount", format!("visibility `{other}` of attributes"))),
+        };
+        let process = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        Ok(ClientOptions {
+            fqrn: self.fqrn,
+            claimed_owner: self.claimed_owner,
+            process_owner: process,
+            uid_map: id_map(self.uid_map),
+            gid_map: id_map(self.gid_map),
+            world_readable: self.world_readable,
+            raw_symlinks: self.raw_symlinks,
+            environment: self.environment.into_iter().map(|(k, v)| (k.into_bytes(), v.into_bytes())).collect(),
+            kernel_cache: Duration::from_secs(self.kernel_cache_s),
+            xattr_visibility,
+            tag: self.tag.unwrap_or_default(),
+            public_keys,
+        })
+    }
+
+    fn mount_settings(&self) -> MountSettings {
+        let mut settings = MountSettings::at(&self.mountpoint);
+        settings.source.clone_from(&self.fsname);
+        settings.writable = self.read_write;
+        settings.suid = self.suid;
+        settings.allow_other = self.allow_other;
+        settings.default_permissions = self.check_permissions;
+        settings.workers = (self.worker_threads > 0).then_some(self.worker_threads);
+        settings
+    }
+
+    /// Removes a dead client's mount, verifies a snapshot and loads its root catalog.
+    pub(crate) fn open(self) -> Result<Opened, Raised> {
+        nearfs_fuse::stale::clear_stale_mount(&self.mountpoint, &self.fsname)?;
+        let (trust, selection, settings) = (self.trust()?, self.selection()?, self.mount_settings());
+        let runtime = transport::runtime()?;
+        let options = self.network.options()?;
+        let origin = Arc::new(Origin::open(&self.server_urls.join(";"), options, runtime.handle().clone())?);
+        let sharing = if self.is_shared_cache { Sharing::Shared } else { Sharing::Exclusive };
+        let cache = Arc::new(ObjectCache::new(DiskCache::new(&self.cache_dir, sharing)?, origin));
+        let snapshot = Snapshot::open(&cache, &trust, &selection)?;
+        let client = Arc::new(Client::open(cache, &snapshot, self.client_options(trust.keys.pem_texts().concat())?)?);
+        Ok(Opened { client, settings, runtime: Some(runtime) })
+    }
+}

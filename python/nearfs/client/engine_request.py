@@ -1,0 +1,90 @@
+"""What the engine is told about a mount: configuration and mount options as its request.
+
+Owns: the reading of keys and blacklist, and which setting becomes which field. Does not own: the settings' meaning
+(`config.model`), the mount. Threading: pure but for reading files.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from nearfs.errors import InitCode, InvalidInput, NotFound, PermissionDenied
+
+if TYPE_CHECKING:
+    from nearfs.client.options import MountOptions
+    from nearfs.config.model import ClientConfig
+    from nearfs.records import MountRequest
+
+# Bounds key and blacklist files: a path that is wrong may name a device.
+KEY_LIMIT_BYTES = 1 << 20
+# Chosen by the loop.
+_WORKER_THREADS = 0
+
+
+def build(config: ClientConfig, options: MountOptions, mountpoint: str) -> MountRequest:
+    """Returns the request; raises `NotFound` or `PermissionDenied` for a key that cannot be read."""
+    return {
+        "fqrn": config.fqrn,
+        "mountpoint": mountpoint,
+        "server_urls": list(config.server_urls),
+        "public_keys": [_key(path) for path in config.public_keys],
+        "blacklist": _text(config.blacklist),
+        "cache_dir": config.cache_dir,
+        "is_shared_cache": config.shared_cache,
+        "workspace": config.workspace,
+        "root_hash": config.root_hash,
+        "tag": config.repository_tag,
+        "date_s": config.repository_date,
+        "network": config.network,
+        "kernel_cache_s": config.kcache_timeout_s,
+        "claimed_owner": _owner(options) if config.claim_ownership else None,
+        "world_readable": config.world_readable,
+        "raw_symlinks": config.server_cache_mode,
+        "uid_map": (dict(config.uid_map.exact), config.uid_map.otherwise) if config.uid_map else None,
+        "gid_map": (dict(config.gid_map.exact), config.gid_map.otherwise) if config.gid_map else None,
+        "environment": dict(config.environment),
+        "xattr_visibility": config.magic_xattrs_visibility,
+        "check_permissions": config.check_permissions,
+        "allow_other": options.allow_other or os.geteuid() == 0,
+        "suid": options.allow_suid or config.suid,
+        "read_write": config.mount_rw,
+        "fsname": options.fsname,
+        "worker_threads": 1 if options.single_threaded else _WORKER_THREADS,
+    }
+
+
+def _text(path: str) -> str:
+    """Returns a text file that may be missing."""
+    try:
+        return _bounded(path).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        message = f"cannot read {path}: {error.strerror}"
+        raise PermissionDenied(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE) from error
+
+
+def _owner(options: MountOptions) -> tuple[int, int]:
+    """Returns the uid and gid that a mount of its own would run as."""
+    uid = os.geteuid() if options.uid is None else options.uid
+    gid = os.getegid() if options.gid is None else options.gid
+    return uid, gid
+
+
+def _bounded(path: str) -> bytes:
+    """Returns the content of a small file; raises `InvalidInput` if it is not small (a device, a log)."""
+    with open(path, "rb") as opened:
+        content = opened.read(KEY_LIMIT_BYTES + 1)
+    if len(content) > KEY_LIMIT_BYTES:
+        message = f"{path} is larger than {KEY_LIMIT_BYTES} bytes; it is no key and no list of certificates"
+        raise InvalidInput(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE)
+    return content
+
+
+def _key(path: str) -> bytes:
+    try:
+        return _bounded(path)
+    except OSError as error:
+        message = f"failed to load public key(s): {path}: {error.strerror}"
+        raise NotFound(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE) from error
