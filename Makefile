@@ -39,7 +39,7 @@ test: build ## Run all Python tests, real mounts included (ARGS="-k name" for so
 lint: ## Run formatters, linters, type and layer checks
 	@ci/run lint
 
-bench: build ## Measure against NFS and others over an emulated line: about ten minutes, as root
+bench: build ## Measure against NFS and others over an emulated line: a quarter of an hour, as root
 	@ci/setup
 	@$(PYTHON) -m bench.run $(ARGS)
 
