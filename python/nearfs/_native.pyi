@@ -106,7 +106,28 @@ class Mount:
         """Unmounts, lazily if it is busy; does nothing when it already ended."""
 
     def counters(self) -> dict[str, int]:
-        """Returns what was counted: requests, bytes, opens, upcalls by operation."""
+        """Returns what was counted: requests, bytes, opens, the cache's use, upcalls by operation."""
+
+    def cache_size(self) -> tuple[int, int] | None:
+        """Returns the bytes of all cached objects and of the pinned ones; None without a limit."""
+
+    def cache_cleanup(self, goal_bytes: int) -> bool:
+        """Removes what was not used for longest; returns whether all objects take at most `goal_bytes` now.
+
+        Raises `Busy` if another process cleans up for longer than 10 s, like the other calls on the cache.
+        """
+
+    def cache_list(self) -> list[tuple[str, int, str, bool, bool]]:
+        """Returns (hash, bytes, description, is catalog, is pinned) of all objects, the one used last first."""
+
+    def cache_evict(self, hash: str) -> bool:  # noqa: A002 - the format's word
+        """Removes one object unless it is pinned; returns whether it was there and went. Open files stay readable."""
+
+    def cache_cleanups(self, period_s: int) -> int | None:
+        """Returns how many clean-ups all mounts made within the last seconds, a week at most; None without a limit."""
+
+    def set_cache_limit(self, limit_bytes: int) -> bool:
+        """Changes the limit of this mount; returns False where there is none to change."""
 
     @property
     def root_hash(self) -> str: ...

@@ -72,6 +72,8 @@ class MountRequest(TypedDict):
     blacklist: str
     cache_dir: str | os.PathLike[str]
     is_shared_cache: bool
+    alien_cache: str | os.PathLike[str] | None
+    quota_limit_bytes: int | None
     workspace: str | os.PathLike[str]
     root_hash: str | None
     tag: str | None

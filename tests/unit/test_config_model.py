@@ -55,6 +55,11 @@ def test_defaults() -> None:
         ({"CACHE_BASE": "/c", "SHARED_CACHE": "YES"}, "cache_dir", "/c/shared"),
         ({"SHARED_CACHE": "on"}, "cache_dir", "/var/lib/cvmfs/shared"),
         ({"CACHE_DIR": "/exact", "SHARED_CACHE": "on"}, "cache_dir", "/exact"),
+        ({}, "quota_limit_bytes", 1024 << 20),
+        ({"QUOTA_LIMIT": "4000"}, "quota_limit_bytes", 4000 << 20),
+        ({"QUOTA_LIMIT": "-1"}, "quota_limit_bytes", None),
+        ({"QUOTA_LIMIT": "0"}, "quota_limit_bytes", None),
+        ({"ALIEN_CACHE": "/a", "QUOTA_LIMIT": "-1"}, "alien_cache", "/a"),
         ({"WORKSPACE": "/w"}, "talk_socket", f"/w/cvmfs_io.{FQRN}"),
         ({"TALK_SOCKET": "/run/s"}, "talk_socket", "/run/s"),
         ({"KCACHE_TIMEOUT": "-1"}, "kcache_timeout_s", 0),
@@ -89,6 +94,10 @@ def test_field(parameters: dict[str, str], field: str, expected: object) -> None
             2,
             ["'CVMFS_CACHE_BASE' and 'CVMFS_CACHE_DIR' are mutually exclusive"],
         ),
+        ({"QUOTA_LIMIT": "much"}, 2, ["CVMFS_QUOTA_LIMIT", "much", "/etc/x.conf"]),
+        ({"ALIEN_CACHE": "/a"}, 2, ["CVMFS_ALIEN_CACHE", "CVMFS_QUOTA_LIMIT=-1"]),
+        ({"ALIEN_CACHE": "/a", "QUOTA_LIMIT": "-1", "SHARED_CACHE": "yes"}, 2, ["excludes CVMFS_SHARED_CACHE"]),
+        ({"ALIEN_CACHE": "a", "QUOTA_LIMIT": "-1"}, 2, ["absolute path"]),
         ({"NFILES": "many"}, 2, ["CVMFS_NFILES", "many", "/etc/x.conf"]),
         ({"NFILES": "0"}, 2, ["CVMFS_NFILES", "from 1 to"]),
         ({"KCACHE_TIMEOUT": "9" * 30}, 2, ["CVMFS_KCACHE_TIMEOUT"]),
@@ -187,7 +196,7 @@ def test_symlinks_see_parameters_environment_and_architecture() -> None:
 def test_table_knows_which_parameters_have_an_effect() -> None:
     assert not lacks_effect("CVMFS_SERVER_URL")
     assert not lacks_effect("CVMFS_HTTP_PROXY")
-    assert lacks_effect("CVMFS_QUOTA_LIMIT")
+    assert lacks_effect("CVMFS_STREAMING_CACHE")
     assert lacks_effect("CVMFS_CACHE_hot_TYPE")
     assert lacks_effect("CVMFS_AUTHZ_ANYTHING")
     assert not lacks_effect("SITE_VARIABLE")

@@ -5,16 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nearfs_core::Error;
+use nearfs_core::cache::Quota;
 use nearfs_core::client::Client;
+use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_fuse::{Session, Upcalls};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::Raised;
 use crate::opening::{MountRequest, Opened};
+use crate::values;
 
 /// How long an unmount waits before it becomes a lazy one.
 pub(crate) const UNMOUNT_GRACE: Duration = Duration::from_secs(3);
+
+/// Hash, size in bytes, description, is catalog, is pinned.
+type Listed = (String, u64, String, bool, bool);
 
 /// A mounted repository. The session goes first: its workers need the sockets.
 #[pyclass(frozen, module = "nearfs._native")]
@@ -55,6 +61,44 @@ impl Mount {
     /// Returns what was counted.
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         counters(py, &self.opened.client)
+    }
+
+    /// Returns the bytes of all cached objects and of the pinned ones; None without a limit.
+    fn cache_size(&self, py: Python<'_>) -> Result<Option<(u64, u64)>, Raised> {
+        Ok(py.detach(|| self.opened.client.cache().quota().map(Quota::size).transpose())?)
+    }
+
+    /// Removes what was not used for longest; returns whether all objects take at most `goal_bytes` now.
+    fn cache_cleanup(&self, py: Python<'_>, goal_bytes: u64) -> Result<bool, Raised> {
+        Ok(py.detach(|| self.opened.client.cache().quota().map_or(Ok(false), |quota| quota.cleanup(goal_bytes)))?)
+    }
+
+    /// Returns (hash, size, description, is catalog, is pinned) of all objects, the one used last first.
+    fn cache_list(&self, py: Python<'_>) -> Result<Vec<Listed>, Raised> {
+        let mut listed = Vec::new();
+        let mut keep = |object: &nearfs_core::cache::ListedObject| {
+            let (hash, text) = (object.hash.to_string(), object.description.clone());
+            listed.push((hash, object.size_bytes, text, object.is_catalog, object.is_pinned));
+        };
+        py.detach(|| self.opened.client.cache().quota().map_or(Ok(()), |quota| quota.list(&mut keep)))?;
+        Ok(listed)
+    }
+
+    /// Removes one object; returns whether it was there.
+    fn cache_evict(&self, py: Python<'_>, hash: &str) -> Result<bool, Raised> {
+        let id = ObjectId::new(values::hash(hash)?, ObjectKind::File);
+        Ok(py.detach(|| self.opened.client.cache().evict(&id))?)
+    }
+
+    /// Returns how many clean-ups there were within the last seconds; None without a limit.
+    fn cache_cleanups(&self, py: Python<'_>, period_s: u64) -> Result<Option<u64>, Raised> {
+        let period = Duration::from_secs(period_s);
+        Ok(py.detach(|| self.opened.client.cache().quota().map(|quota| quota.cleanups_within(period)).transpose())?)
+    }
+
+    /// Changes the limit of this mount; returns False where there is none to change.
+    fn set_cache_limit(&self, limit_bytes: u64) -> bool {
+        self.opened.client.cache().quota().map(|quota| quota.set_limit(limit_bytes)).is_some()
     }
 
     #[getter]

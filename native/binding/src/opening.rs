@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nearfs_core::Error;
-use nearfs_core::cache::disk::{DiskCache, Sharing};
-use nearfs_core::cache::fill::ObjectCache;
+use nearfs_core::cache::quota::disown;
+use nearfs_core::cache::{DiskCache, ObjectCache, Quota, Sharing};
 use nearfs_core::client::options::{IdMap, XattrVisibility};
 use nearfs_core::client::{Client, ClientOptions};
 use nearfs_core::repo::snapshot::{Selection, Snapshot, Trust};
@@ -56,6 +56,8 @@ pub(crate) struct MountRequest {
     blacklist: String,
     cache_dir: PathBuf,
     is_shared_cache: bool,
+    alien_cache: Option<PathBuf>,
+    quota_limit_bytes: Option<u64>,
     root_hash: Option<String>,
     tag: Option<String>,
     date_s: Option<i64>,
@@ -128,6 +130,27 @@ impl MountRequest {
         settings
     }
 
+    fn object_cache(&self, origin: Arc<Origin>) -> Result<ObjectCache, Raised> {
+        let disk = match &self.alien_cache {
+            Some(alien) => DiskCache::with_notes(alien, &self.cache_dir, Sharing::Alien)?,
+            None if self.is_shared_cache => DiskCache::new(&self.cache_dir, Sharing::Shared)?,
+            None => DiskCache::new(&self.cache_dir, Sharing::Exclusive)?,
+        };
+        if disk.is_read_only() {
+            return Ok(ObjectCache::new(disk, origin));
+        }
+        disk.remove_leftovers();
+        let quota = self.quota_limit_bytes.map(|limit| Quota::start(disk.dir(), limit)).transpose()?;
+        if quota.is_none() && disk.sharing() != Sharing::Alien {
+            disown(disk.dir());
+        }
+        let cache = ObjectCache::new(disk, origin);
+        Ok(match quota {
+            Some(quota) => cache.with_quota(quota),
+            None => cache,
+        })
+    }
+
     /// Removes a dead client's mount, verifies a snapshot and loads its root catalog.
     pub(crate) fn open(self) -> Result<Opened, Raised> {
         nearfs_fuse::stale::clear_stale_mount(&self.mountpoint, &self.fsname)?;
@@ -135,8 +158,7 @@ impl MountRequest {
         let runtime = transport::runtime()?;
         let options = self.network.options()?;
         let origin = Arc::new(Origin::open(&self.server_urls.join(";"), options, runtime.handle().clone())?);
-        let sharing = if self.is_shared_cache { Sharing::Shared } else { Sharing::Exclusive };
-        let cache = Arc::new(ObjectCache::new(DiskCache::new(&self.cache_dir, sharing)?, origin));
+        let cache = Arc::new(self.object_cache(origin)?);
         let snapshot = Snapshot::open(&cache, &trust, &selection)?;
         let client = Arc::new(Client::open(cache, &snapshot, self.client_options(trust.keys.pem_texts().concat())?)?);
         Ok(Opened { client, settings, runtime: Some(runtime) })

@@ -32,6 +32,8 @@ def build(config: ClientConfig, options: MountOptions, mountpoint: str) -> Mount
         "blacklist": _text(config.blacklist),
         "cache_dir": config.cache_dir,
         "is_shared_cache": config.shared_cache,
+        "alien_cache": config.alien_cache,
+        "quota_limit_bytes": config.quota_limit_bytes,
         "workspace": config.workspace,
         "root_hash": config.root_hash,
         "tag": config.repository_tag,

@@ -11,6 +11,7 @@ a signal is seen within a quarter of a second.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import resource
@@ -45,6 +46,7 @@ LOCK_TIMEOUT_S = 15.0
 # Bounds the whole start: the engine bounds each request, this bounds a helper that does not answer at all.
 START_TIMEOUT_S = 600.0
 _SLICE_S = 0.25
+_PATH_LIMIT_BYTES = 4096
 _PROCESS_NAME = "cvmfs2"
 
 
@@ -108,35 +110,69 @@ def _check_mountpoint(request: Request) -> None:
 def _lock_workspace(request: Request) -> int:
     """Takes `lock.<fqrn>`; waits for a client that is on its way out.
 
-    Raises `AlreadyMounted` where the mount point shows this repository, `Busy` where another one is mounted on it or
-    where the workspace serves another mount point.
+    A shared cache serves the same repository on any number of mount points, each with a lock of its own. Raises
+    `AlreadyMounted` where the mount point shows this repository, `Busy` where another one is mounted on it, where an
+    exclusive cache serves another mount point, or where the holder neither ends nor shows its repository.
     """
     workspace = Path(request.config.workspace)
     path = workspace / f"lock.{request.fqrn}"
-    try:
-        workspace.mkdir(mode=0o770, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        message = f"cannot use workspace {workspace}: {error.strerror}"
-        code = InitCode.CACHE_DIRECTORY
-        raise PermissionDenied(message, operation="lock workspace", subject=str(workspace), exit_code=code) from error
+    descriptor = _open_lock(workspace, path)
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            shown = shown_repository(request.mountpoint)
-            if shown == request.fqrn:
+            holder = os.pread(descriptor, _PATH_LIMIT_BYTES, 0)
+            beside = path.with_name(f"{path.name}.{hashlib.sha1(os.fsencode(request.mountpoint)).hexdigest()}")
+            try:
+                is_beside = path != beside and _shares_with(request, holder)
+                if not is_beside and time.monotonic() > deadline:
+                    message = f"workspace {workspace} is already used by another mount of {request.fqrn}"
+                    code = InitCode.WORKSPACE_LOCKED
+                    raise Busy(message, operation="lock workspace", subject=str(path), exit_code=code) from None
+            except BaseException:
                 os.close(descriptor)
-                raise AlreadyMounted from None
-            if time.monotonic() > deadline:
+                raise
+            if is_beside:
                 os.close(descriptor)
-                message = f"workspace {workspace} is already used by another mount of {request.fqrn}"
-                code = InitCode.WORKSPACE_LOCKED
-                raise Busy(message, operation="lock workspace", subject=str(path), exit_code=code) from None
-            time.sleep(0.05)
+                path = beside
+                descriptor = _open_lock(workspace, path)
+            else:
+                time.sleep(0.05)
         else:
+            # For whoever comes next and wonders who holds it.
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, os.fsencode(os.path.abspath(request.mountpoint)), 0)
             return descriptor
+
+
+def _open_lock(workspace: Path, path: Path) -> int:
+    try:
+        workspace.mkdir(mode=0o770, parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        message = f"cannot use workspace {workspace}: {error.strerror}"
+        code = InitCode.CACHE_DIRECTORY
+        raise PermissionDenied(message, operation="lock workspace", subject=str(workspace), exit_code=code) from error
+
+
+def _shares_with(request: Request, holder: bytes) -> bool:
+    """Tells whether this mount may go up beside the one at `holder`; False where that one is on its way in or out."""
+    fqrn = request.fqrn
+    shown = shown_repository(request.mountpoint)
+    if shown == fqrn:
+        raise AlreadyMounted
+    if shown is not None:
+        message = f"{request.mountpoint} is the mount point of {shown}; unmount it, or choose another one for {fqrn}"
+        code = InitCode.OTHER_MOUNT
+        raise Busy(message, operation="mount", subject=request.mountpoint, exit_code=code)
+    elsewhere = os.fsdecode(holder)
+    if not elsewhere or shown_repository(elsewhere) != fqrn:
+        return False
+    if not request.config.shared_cache:
+        message = f"Repository {fqrn} is already mounted on {elsewhere}; only a shared cache serves it twice"
+        raise Busy(message, operation="mount", subject=fqrn, exit_code=InitCode.DOUBLE_MOUNT)
+    return True
 
 
 def shown_repository(mountpoint: str) -> str | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CACHE_BASE = "/var/lib/cvmfs"
 _MAX_SECONDS = 1 << 31
+_MAX_QUOTA_MB = 1 << 32
 _SCHEMES = ("http://", "https://", "file://")
 _VISIBILITIES = ("rootonly", "never", "always")
 
@@ -51,6 +52,8 @@ class ClientConfig:
     blacklist: str
     cache_dir: str
     shared_cache: bool
+    alien_cache: str | None
+    quota_limit_bytes: int | None
     workspace: str
     talk_socket: str
     root_hash: str | None
@@ -96,6 +99,8 @@ def client_config(settings: Settings) -> ClientConfig:
         blacklist=settings.get("CVMFS_BLACKLIST") or f"{settings.root}/blacklist",
         cache_dir=cache_dir,
         shared_cache=settings.is_on("CVMFS_SHARED_CACHE"),
+        alien_cache=_alien_cache(settings),
+        quota_limit_bytes=_quota_limit_bytes(settings),
         workspace=workspace,
         talk_socket=settings.get("CVMFS_TALK_SOCKET") or f"{workspace}/cvmfs_io.{settings.fqrn}",
         root_hash=values.root_hash(settings, "CVMFS_ROOT_HASH"),
@@ -139,6 +144,27 @@ def cache_directory(settings: Settings) -> str:
         message = f"cache directory {chosen} is not an absolute path: see CVMFS_CACHE_BASE or CVMFS_CACHE_DIR"
         raise InvalidInput(message, operation="read configuration", subject=settings.fqrn, exit_code=InitCode.OPTIONS)
     return chosen
+
+
+def _quota_limit_bytes(settings: Settings) -> int | None:
+    """Returns the limit of the cache; None where it grows as it may (0 or less)."""
+    limit_mb = values.integer(settings, "CVMFS_QUOTA_LIMIT", 1024, -_MAX_QUOTA_MB, _MAX_QUOTA_MB)
+    return limit_mb << 20 if limit_mb > 0 else None
+
+
+def _alien_cache(settings: Settings) -> str | None:
+    """Returns the directory of a cache that belongs to several machines, which no client may clean up."""
+    name = "CVMFS_ALIEN_CACHE"
+    directory = settings.get(name)
+    if not directory:
+        return None
+    if not directory.startswith("/"):
+        raise values.refusal(settings, name, "expected an absolute path")
+    if settings.is_on("CVMFS_SHARED_CACHE"):
+        raise values.refusal(settings, name, "an alien cache excludes CVMFS_SHARED_CACHE")
+    if _quota_limit_bytes(settings) is not None:
+        raise values.refusal(settings, name, "an alien cache needs CVMFS_QUOTA_LIMIT=-1")
+    return directory
 
 
 def public_key_files(settings: Settings) -> tuple[str, ...]:

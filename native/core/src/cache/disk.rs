@@ -1,33 +1,39 @@
 //! The cache directory: where an object lies, how it gets there, who may use the directory.
 //!
 //! Layout of client.md 4.1: objects decompressed as `<2 hex>/<rest>` without suffix, mode 0600 in directories of
-//! mode 0700, temporary files in `txn/`, objects of the wrong size in `quarantaine/`. Knows nothing of hosts.
+//! mode 0700 (0660 and 0770 in an alien cache), temporary files in `txn/`, damaged objects in `quarantaine/`. Knows
+//! nothing of hosts, and nothing of limits: see [`super::quota`].
 //!
 //! Threads and processes: every operation is one atomic step of the file system, so a directory may be shared. A
-//! crash leaves at most temporary files behind, which the next holder of the lock removes.
+//! crash leaves at most temporary files behind, which a later start removes.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use nearfs_format::object::ObjectId;
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{Access, FlockOperation, OFlags, access, flock};
 
 use super::breadcrumb::Breadcrumb;
+use super::cached::CachedObject;
 use super::pending::PendingObject;
+use super::spill::SpillBudget;
 use crate::error::{Error, ErrorKind, Result};
 
 const SENTINEL: &str = ".cvmfscache";
-const TXN: &str = "txn";
+/// Where temporary files lie.
+pub(super) const TXN: &str = "txn";
 /// The reference client's spelling.
 const QUARANTINE: &str = "quarantaine";
 /// Marks a cache of the 2.0 series, whose layout differs.
 const OLD_CACHE: &str = "cvmfscatalog.cache";
-/// Temporary files of other processes in a shared cache count as left behind after that long.
-const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
+/// Temporary files that nobody holds open count as left behind after that long: between creating one and locking it
+/// lies a moment.
+const LEFTOVER_AGE: Duration = Duration::from_secs(10);
+/// The same where locks may not reach the other machines of a cluster.
+const ALIEN_LEFTOVER_AGE: Duration = Duration::from_secs(24 * 3600);
 const MAX_BREADCRUMB_BYTES: u64 = 256;
 
 /// Whether other clients use the directory too.
@@ -37,60 +43,17 @@ pub enum Sharing {
     Exclusive,
     /// `shared/`: several repositories, several processes.
     Shared,
+    /// A directory that several machines fill: group-readable, never cleaned up.
+    Alien,
 }
 
-/// An object of the cache, open for reading. Stays readable when the object is evicted.
-#[derive(Debug, Clone)]
-pub struct CachedObject {
-    file: Arc<File>,
-    size_bytes: u64,
-    path: Arc<Path>,
-}
-
-impl CachedObject {
-    pub(super) fn new(file: Arc<File>, size_bytes: u64, path: PathBuf) -> Self {
-        Self { file, size_bytes, path: path.into() }
-    }
-
-    /// Returns the content's size in bytes.
-    pub fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
-    /// Returns the open file.
-    pub fn file(&self) -> &Arc<File> {
-        &self.file
-    }
-
-    /// Reads at `offset` until `buffer` is full or the content ends; returns the number of bytes.
-    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(got) => filled += got,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::io("read", self.path.display().to_string(), e)),
-            }
+impl Sharing {
+    /// Returns the modes of files and of directories.
+    pub(super) const fn modes(self) -> (u32, u32) {
+        match self {
+            Self::Exclusive | Self::Shared => (0o600, 0o700),
+            Self::Alien => (0o660, 0o770),
         }
-        Ok(filled)
-    }
-
-    /// Reads the whole content, which the caller knows to be at most `limit_bytes`.
-    pub fn read_all(&self, limit_bytes: u64) -> Result<Vec<u8>> {
-        if self.size_bytes > limit_bytes {
-            let reason = format!("{}: {} bytes, more than {limit_bytes}", self.path.display(), self.size_bytes);
-            return Err(Error::new(ErrorKind::Corrupt, "read", reason));
-        }
-        let mut bytes = vec![0; self.size_bytes as usize];
-        let got = self.read_at(&mut bytes, 0)?;
-        bytes.truncate(got);
-        Ok(bytes)
-    }
-
-    /// Returns the path, for SQLite, which opens files by name. The object may be evicted meanwhile.
-    pub fn cache_path(&self) -> &Path {
-        &self.path
     }
 }
 
@@ -104,33 +67,62 @@ pub struct WorkspaceLock {
 #[derive(Debug)]
 pub struct DiskCache {
     dir: PathBuf,
+    /// Where breadcrumbs lie: an alien cache does not take them, because it belongs to many clients.
+    notes: PathBuf,
     sharing: Sharing,
+    is_read_only: bool,
+    spilled: SpillBudget,
 }
 
 impl DiskCache {
     /// Opens the cache in `dir`, creating what is missing. Refuses a cache of the 2.0 series.
+    ///
+    /// A cache that exists and may not be written is used as it is; what it lacks is held in memory.
     pub fn new(dir: impl Into<PathBuf>, sharing: Sharing) -> Result<Self> {
-        let cache = Self { dir: dir.into(), sharing };
-        if cache.dir.join(OLD_CACHE).exists() {
-            let subject = format!("{}: a cache of CernVM-FS 2.0; remove its content", cache.dir.display());
+        let dir = dir.into();
+        Self::with_notes(dir.clone(), dir, sharing)
+    }
+
+    /// Like [`DiskCache::new`], with the notes of last known roots in another directory.
+    pub fn with_notes(dir: impl Into<PathBuf>, notes: impl Into<PathBuf>, sharing: Sharing) -> Result<Self> {
+        let (dir, notes) = (dir.into(), notes.into());
+        if dir.join(OLD_CACHE).exists() {
+            let subject = format!("{}: a cache of CernVM-FS 2.0; remove its content", dir.display());
             return Err(Error::new(ErrorKind::Unsupported, "use cache", subject));
         }
-        cache.create_layout()?;
+        let mut cache = Self { dir, notes, sharing, is_read_only: false, spilled: SpillBudget::default() };
+        cache.is_read_only =
+            cache.dir.join(SENTINEL).exists() && access(&cache.dir, Access::WRITE_OK | Access::EXEC_OK).is_err();
+        if cache.is_read_only {
+            tracing::warn!(cache = %cache.dir.display(), "the cache is read-only: what it lacks is not kept");
+        } else {
+            cache.create_layout()?;
+        }
+        if cache.notes != cache.dir {
+            create_dir(&cache.notes, Sharing::Exclusive)?;
+        }
         Ok(cache)
     }
 
     fn create_layout(&self) -> Result<()> {
         let sentinel = self.dir.join(SENTINEL);
-        create_private_dir(&self.dir.join(TXN))?;
-        create_private_dir(&self.dir.join(QUARANTINE))?;
+        self.create_dir(&self.dir.join(TXN))?;
+        self.create_dir(&self.dir.join(QUARANTINE))?;
         // Written last: where it is, the 256 directories were made. One that vanished since is made by a commit.
         if sentinel.exists() {
             return Ok(());
         }
         for head in 0..=0xffu8 {
-            create_private_dir(&self.dir.join(format!("{head:02x}")))?;
+            self.create_dir(&self.dir.join(format!("{head:02x}")))?;
         }
-        private_file(&sentinel).map(drop).map_err(|e| Error::io("create", sentinel.display().to_string(), e))
+        let failed = |e| Error::io("create", sentinel.display().to_string(), e);
+        let file = private_file(&sentinel).map_err(failed)?;
+        file.set_permissions(fs::Permissions::from_mode(self.sharing.modes().0)).map_err(failed)
+    }
+
+    /// Creates a directory and its parents, if they are missing, with the mode of this cache.
+    fn create_dir(&self, path: &Path) -> Result<()> {
+        create_dir(path, self.sharing)
     }
 
     /// Returns the directory.
@@ -138,9 +130,24 @@ impl DiskCache {
         &self.dir
     }
 
-    /// Returns the directory for temporary files; leftovers there are removed by a later start.
+    /// Returns who uses the directory.
+    pub fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
+    /// Says whether nothing can be added.
+    pub fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
+    /// Returns the bytes of objects that are held in memory, because the directory did not take them.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.spilled.used_bytes()
+    }
+
+    /// Returns a directory for temporary files; leftovers in the cache's own are removed by a later start.
     pub fn scratch_dir(&self) -> PathBuf {
-        self.dir.join(TXN)
+        if self.is_read_only { std::env::temp_dir() } else { self.dir.join(TXN) }
     }
 
     /// Takes `lock.<fqrn>` without waiting; [`ErrorKind::Busy`] if another process has it. Removes temporary files
@@ -160,12 +167,17 @@ impl DiskCache {
         Ok(WorkspaceLock { _file: file })
     }
 
-    /// Leftovers cost space only: what cannot be removed stays, and is logged.
-    fn remove_leftovers(&self) {
+    /// Removes temporary files whose writers are dead. They cost space only: what cannot be removed stays.
+    pub fn remove_leftovers(&self) {
         let Ok(entries) = fs::read_dir(self.dir.join(TXN)) else { return };
         for entry in entries.flatten() {
             let is_ours = entry.file_name().as_encoded_bytes().starts_with(b"fetch");
-            if is_ours && (self.sharing == Sharing::Exclusive || is_old(&entry)) {
+            let is_old = match self.sharing {
+                Sharing::Exclusive => true,
+                Sharing::Shared => is_older(&entry, LEFTOVER_AGE),
+                Sharing::Alien => is_older(&entry, ALIEN_LEFTOVER_AGE),
+            };
+            if is_ours && is_old && has_no_writer(&entry.path()) {
                 if let Err(error) = fs::remove_file(entry.path()) {
                     tracing::warn!(path = %entry.path().display(), %error, "cannot remove a left-over temporary file");
                 }
@@ -175,7 +187,8 @@ impl DiskCache {
 
     /// Opens an object, or returns nothing if the cache does not have it.
     ///
-    /// An object of another size than `expected_size` is damaged: it is moved to `quarantaine/` and counts as missing.
+    /// An object of another size than `expected_size`, or than it was written with, is damaged: it is moved to
+    /// `quarantaine/` and counts as missing. Content is checked while it is read.
     pub fn open(&self, id: &ObjectId, expected_size: Option<u64>) -> Result<Option<CachedObject>> {
         let path = self.object_path(id);
         let failed = |e: io::Error| Error::io("open", format!("{id} in the cache as {}", path.display()), e);
@@ -187,12 +200,22 @@ impl DiskCache {
             Err(e) => return Err(failed(e)),
         };
         let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() || expected_size.is_some_and(|size| size != metadata.len()) {
+        let object = metadata.is_file().then(|| CachedObject::opened(file, metadata.len(), path));
+        let object = object.filter(|object| object.has_size(expected_size));
+        if object.is_none() {
             tracing::warn!(%id, size = metadata.len(), expected = ?expected_size, "damaged object in the cache");
             self.quarantine(id)?;
-            return Ok(None);
         }
-        Ok(Some(CachedObject::new(Arc::new(file), metadata.len(), path)))
+        Ok(object)
+    }
+
+    /// Removes an object; says whether it was there. Who has it open reads on.
+    pub fn remove(&self, id: &ObjectId) -> Result<bool> {
+        match fs::remove_file(self.object_path(id)) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(Error::io("remove", format!("{id} from the cache"), e)),
+        }
     }
 
     /// Says whether the object is there, without opening it.
@@ -200,14 +223,22 @@ impl DiskCache {
         self.object_path(id).is_file()
     }
 
-    /// Begins writing an object.
-    pub fn begin(&self, id: &ObjectId) -> Result<PendingObject> {
+    /// Begins writing an object whose content has at most `limit_bytes`.
+    ///
+    /// Where the directory takes nothing, because the disk is full or the cache read-only, it is written to memory.
+    pub fn begin(&self, id: &ObjectId, limit_bytes: u64) -> Result<PendingObject> {
+        if self.is_read_only {
+            return PendingObject::in_memory(*id, limit_bytes, &self.spilled);
+        }
         let txn = self.dir.join(TXN);
-        match PendingObject::create(*id, &txn, self.object_path(id)) {
+        let create =
+            || PendingObject::create(*id, limit_bytes, &txn, self.object_path(id), self.sharing, &self.spilled);
+        match create() {
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                create_private_dir(&txn)?;
-                PendingObject::create(*id, &txn, self.object_path(id))
+                self.create_dir(&txn)?;
+                create()
             }
+            Err(e) if is_refusal(e.kind()) => PendingObject::in_memory(*id, limit_bytes, &self.spilled),
             other => other,
         }
     }
@@ -220,14 +251,21 @@ impl DiskCache {
             Ok(()) => Ok(()),
             // Another thread was faster.
             Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => Ok(()),
+            // Nothing can be done, and reading it again says the same.
+            Err(_) if self.is_read_only => Ok(()),
             // Better gone than served, even where it cannot be kept for inspection.
             Err(_) => fs::remove_file(&path).map_err(|e| Error::io("quarantine", format!("{id} in the cache"), e)),
         }
     }
 
     /// Reads the note of the last known root; nothing if there is none.
+    ///
+    /// An alien cache that was filled beforehand brings a note along; the client's own goes first.
     pub fn read_breadcrumb(&self, fqrn: &str) -> Result<Option<Breadcrumb>> {
-        let path = self.workspace_file("cvmfschecksum", fqrn)?;
+        let mut path = self.workspace_file("cvmfschecksum", fqrn)?;
+        if self.notes != self.dir && !path.exists() {
+            path = self.dir.join(format!("cvmfschecksum.{fqrn}"));
+        }
         let failed = |e: io::Error| Error::io("read", path.display().to_string(), e);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -242,17 +280,24 @@ impl DiskCache {
         Ok(Some(breadcrumb))
     }
 
-    /// Writes the note of the last known root: all of it or nothing.
+    /// Writes the note of the last known root: all of it or nothing. A full or read-only disk costs the note only: what
+    /// it is good for, mounting without a network, needs a cache that takes objects anyway.
     pub fn write_breadcrumb(&self, fqrn: &str, breadcrumb: &Breadcrumb) -> Result<()> {
         let path = self.workspace_file("cvmfschecksum", fqrn)?;
         let write = || -> io::Result<()> {
-            let mut temporary = tempfile::Builder::new().prefix("fetch").tempfile_in(self.dir.join(TXN))?;
+            let mut temporary = tempfile::Builder::new().prefix("fetch").tempfile_in(&self.notes)?;
             temporary.write_all(breadcrumb.to_string().as_bytes())?;
             // Synced, because an empty note after a power failure would cost the offline mount.
             temporary.as_file().sync_data()?;
             temporary.persist(&path).map(drop).map_err(|e| e.error)
         };
-        write().map_err(|e| Error::io("write", path.display().to_string(), e))
+        match write().map_err(|e| Error::io("write", path.display().to_string(), e)) {
+            Err(error) if is_refusal(error.kind()) => {
+                tracing::warn!(%error, "cannot note the last known root: without a network, the next mount will fail");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn object_path(&self, id: &ObjectId) -> PathBuf {
@@ -264,24 +309,43 @@ impl DiskCache {
             let subject = format!("`{}`: it is no repository name", fqrn.escape_debug());
             return Err(Error::new(ErrorKind::InvalidInput, "use cache", subject));
         }
-        Ok(self.dir.join(format!("{prefix}.{fqrn}")))
+        Ok(self.notes.join(format!("{prefix}.{fqrn}")))
     }
 }
 
-fn is_old(entry: &fs::DirEntry) -> bool {
+/// Says whether a directory that refuses to be written for this reason still serves as a cache.
+pub(super) fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NoSpace | ErrorKind::ReadOnly | ErrorKind::PermissionDenied)
+}
+
+fn is_older(entry: &fs::DirEntry, limit: Duration) -> bool {
     let modified = entry.metadata().and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > LEFTOVER_AGE))
+    modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > limit))
+}
+
+/// Who writes a temporary file holds a lock on it, which ends with the process.
+fn has_no_writer(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
 fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Creates a directory of mode 0700 and its parents, if they are missing.
-pub(super) fn create_private_dir(path: &Path) -> Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|e| Error::io("create directory", path.display().to_string(), e))
+/// Creates a directory and its parents, if they are missing.
+pub(super) fn create_dir(path: &Path, sharing: Sharing) -> Result<()> {
+    let failed = |e| Error::io("create directory", path.display().to_string(), e);
+    let (_, mode) = sharing.modes();
+    match path.parent() {
+        Some(parent) if !parent.exists() => create_dir(parent, sharing)?,
+        _ => {}
+    }
+    match DirBuilder::new().mode(mode).create(path) {
+        // The mask of the process would take the group's right to write.
+        Ok(()) if sharing == Sharing::Alien => {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        other => other.map_err(failed),
+    }
 }

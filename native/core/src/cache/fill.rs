@@ -14,8 +14,11 @@ use nearfs_format::codec::{inflate_bounded, inflate_exact, stored_size_limit};
 use nearfs_format::dirent::Compression;
 use nearfs_format::object::ObjectId;
 
-use super::disk::{CachedObject, DiskCache};
+use super::cached::CachedObject;
+use super::disk::DiskCache;
 use super::flight::{Boarding, Flights};
+use super::pending::PendingObject;
+use super::quota::Quota;
 use super::sink::{StoredSink, StreamSink, damaged, wrong_size};
 use super::throttle::Throttle;
 use crate::error::{Error, ErrorKind, Result};
@@ -81,6 +84,8 @@ pub struct FillCounters {
     pub failures: u64,
     /// Bytes of content that were fetched.
     pub bytes: u64,
+    /// Objects of the cache that were found damaged while they were read, and fetched again.
+    pub damaged: u64,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +95,7 @@ struct Counts {
     fetches: AtomicU64,
     failures: AtomicU64,
     bytes: AtomicU64,
+    damaged: AtomicU64,
 }
 
 /// Two wants with the same key are served by the same fetch.
@@ -100,6 +106,7 @@ type Outcome = Result<CachedObject, Arc<Error>>;
 #[derive(Debug)]
 pub struct ObjectCache {
     disk: DiskCache,
+    quota: Option<Quota>,
     origin: Arc<Origin>,
     flights: Flights<Key, Outcome>,
     throttle: Throttle,
@@ -107,9 +114,22 @@ pub struct ObjectCache {
 }
 
 impl ObjectCache {
-    /// Joins a directory and an origin.
+    /// Joins a directory without a limit and an origin.
     pub fn new(disk: DiskCache, origin: Arc<Origin>) -> Self {
-        Self { disk, origin, flights: Flights::default(), throttle: Throttle::default(), counts: Counts::default() }
+        let (flights, throttle, counts) = (Flights::default(), Throttle::default(), Counts::default());
+        Self { disk, quota: None, origin, flights, throttle, counts }
+    }
+
+    /// Keeps the directory within a limit.
+    #[must_use]
+    pub fn with_quota(mut self, quota: Quota) -> Self {
+        self.quota = Some(quota);
+        self
+    }
+
+    /// Returns the limit; nothing where the directory grows as it may.
+    pub fn quota(&self) -> Option<&Quota> {
+        self.quota.as_ref()
     }
 
     /// Returns the directory.
@@ -131,6 +151,7 @@ impl ObjectCache {
             fetches: read(&self.counts.fetches),
             failures: read(&self.counts.failures),
             bytes: read(&self.counts.bytes),
+            damaged: read(&self.counts.damaged),
         }
     }
 
@@ -146,12 +167,49 @@ impl ObjectCache {
 
     /// Returns the object's content, fetching it if need be. Blocks; for certificates, metainfo and the like.
     pub fn read_small(&self, want: &Want) -> Result<Vec<u8>> {
-        self.open(want)?.read_all(want.content_limit())
+        self.with_intact(want, |object| object.read_all(want.content_limit()))
+    }
+
+    /// Opens an object and uses it; should its content turn out to be damaged, once more with a fresh copy.
+    ///
+    /// `read` has to fail with [`ErrorKind::Corrupt`] where the cache, and not the repository, is to blame.
+    pub fn with_intact<T>(&self, want: &Want, read: impl Fn(&CachedObject) -> Result<T>) -> Result<T> {
+        match read(&self.open(want)?) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => read(&self.reopen_damaged(want, &error)?),
+            other => other,
+        }
+    }
+
+    /// Returns a fresh copy of an object that `error` says is damaged in the cache.
+    pub fn reopen_damaged(&self, want: &Want, error: &Error) -> Result<CachedObject> {
+        tracing::warn!(id = %want.id, %error, "fetching a damaged object again");
+        self.counts.damaged.fetch_add(1, Ordering::Relaxed);
+        self.discard(&want.id)?;
+        self.open(want)
     }
 
     /// Moves an object out of the cache whose content turned out to be wrong; the next open fetches it again.
     pub fn discard(&self, id: &ObjectId) -> Result<()> {
         self.disk.quarantine(id)
+    }
+
+    /// Removes an object from the cache unless it is pinned; says whether it was there and is gone now. Open files stay
+    /// readable.
+    pub fn evict(&self, id: &ObjectId) -> Result<bool> {
+        self.quota.as_ref().map_or_else(|| self.disk.remove(id), |quota| quota.evict(id))
+    }
+
+    /// Keeps a cached object from being cleaned up while this process lives, or until [`ObjectCache::unpin`]. Says
+    /// whether it does; without a limit there is nothing to do.
+    pub fn pin(&self, id: &ObjectId) -> Result<bool> {
+        self.quota.as_ref().map_or(Ok(true), |quota| quota.pin(id))
+    }
+
+    /// Ends a pin.
+    pub fn unpin(&self, id: &ObjectId) {
+        if let Some(quota) = &self.quota {
+            quota.unpin(id);
+        }
     }
 
     /// Like [`ObjectCache::open`]; ends with [`ErrorKind::Cancelled`] once `interrupt` is cancelled. Others that wait
@@ -192,8 +250,30 @@ impl ObjectCache {
 
     fn hit(&self, want: &Want) -> Result<Option<CachedObject>> {
         let object = self.disk.open(&want.id, want.size_bytes)?;
-        self.counts.hits.fetch_add(u64::from(object.is_some()), Ordering::Relaxed);
+        if object.is_some() {
+            self.counts.hits.fetch_add(1, Ordering::Relaxed);
+            if let Some(quota) = &self.quota {
+                quota.touch(&want.id);
+            }
+        }
         Ok(object)
+    }
+
+    /// Gives a fetched object its name, if there is room for it; its reader has it either way.
+    fn keep(&self, want: &Want, pending: PendingObject) -> Result<CachedObject> {
+        let sync = want.size_bytes.is_none();
+        let Some(quota) = &self.quota else { return pending.commit(sync) };
+        if pending.is_in_memory() {
+            quota.disk_is_full();
+            return pending.keep_out();
+        }
+        let Some(admission) = quota.admit(&want.id, pending.size_bytes()) else { return pending.keep_out() };
+        let committed = pending.commit(sync);
+        match &committed {
+            Ok(_) => quota.landed(&admission),
+            Err(_) => quota.take_back(&admission),
+        }
+        committed
     }
 
     fn failed(&self, error: &Error) -> Error {
@@ -219,15 +299,15 @@ impl ObjectCache {
         self.origin.fetch(&want.request(interrupt), &mut sink)?;
         // The hash was right, so what is wrong from here on is wrong at every host: no reason to fetch again.
         let content = content(want, sink.into_bytes())?;
-        let mut pending = self.disk.begin(&want.id)?;
+        let mut pending = self.disk.begin(&want.id, content.len() as u64)?;
         pending.write(&content)?;
-        pending.commit(want.size_bytes.is_none())
+        self.keep(want, pending)
     }
 
     fn fetch_streaming(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
         let mut sink = StreamSink::new(&self.disk, want);
         self.origin.fetch(&want.request(interrupt), &mut sink)?;
-        sink.into_pending()?.commit(want.size_bytes.is_none())
+        self.keep(want, sink.into_pending()?)
     }
 }
 

@@ -94,7 +94,7 @@ impl Sink for StreamSink<'_> {
             Compression::Zlib => Some(Inflater::new(self.want.content_limit())),
             Compression::None => None,
         };
-        self.pending = Some(self.disk.begin(&self.want.id)?);
+        self.pending = Some(self.disk.begin(&self.want.id, self.want.content_limit())?);
         Ok(())
     }
 

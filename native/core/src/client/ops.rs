@@ -15,6 +15,7 @@ use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_format::symlink;
 use parking_lot::Mutex;
 
+use crate::cache::Quota;
 use crate::cache::fill::{ObjectCache, Want};
 use crate::catalog::index::{CatalogIndex, RowId};
 use crate::catalog::reader::NestedRow;
@@ -67,8 +68,19 @@ impl CatalogSource for CachedCatalogs {
             ..Want::bounded(ObjectId::new(catalog.hash, ObjectKind::Catalog), CATALOG_LIMIT_BYTES)
         };
         let name_it = |e: Error| Error::new(e.kind(), "load catalog", subject.as_str()).with_source(e);
-        let file = self.0.open(&want).map_err(name_it)?;
-        CatalogIndex::decode(file.cache_path(), subject).map(Arc::new)
+        let file = self.0.with_intact(&want, |file| file.check().map(|()| file.clone())).map_err(name_it)?;
+        // Before it is decoded, so that its name stays. Where it cannot be pinned, it is decoded all the same.
+        if let Err(error) = self.0.pin(&want.id) {
+            tracing::warn!(%error, "cannot pin a catalog");
+        }
+        match CatalogIndex::decode(file.cache_path(), subject.clone()) {
+            // Without checksums, only this tells that the disk damaged it; or it was cleaned up before it was pinned.
+            Err(error) if !file.has_checksums() || !file.cache_path().exists() => {
+                let file = self.0.reopen_damaged(&want, &error).map_err(name_it)?;
+                CatalogIndex::decode(file.cache_path(), subject).map(Arc::new)
+            }
+            other => other.map(Arc::new),
+        }
     }
 }
 
@@ -143,6 +155,18 @@ impl Client {
             ("opens".to_owned(), self.counters.opens.load(Ordering::Relaxed)),
             ("io_errors".to_owned(), self.counters.io_errors.load(Ordering::Relaxed)),
         ];
+        let filled = self.cache.counters();
+        all.push(("cache_hits".to_owned(), filled.hits));
+        all.push(("cache_damaged".to_owned(), filled.damaged));
+        all.push(("cache_uncached_bytes".to_owned(), self.cache.disk().spilled_bytes()));
+        if let Some(quota) = self.cache.quota().map(Quota::counters) {
+            all.push(("cache_limit_bytes".to_owned(), quota.limit_bytes));
+            all.push(("cache_bytes".to_owned(), quota.cached_bytes));
+            all.push(("cache_pinned_bytes".to_owned(), quota.pinned_bytes));
+            all.push(("cache_cleanups".to_owned(), quota.cleanups));
+            all.push(("cache_evicted_bytes".to_owned(), quota.evicted_bytes));
+            all.push(("cache_refused".to_owned(), quota.refused));
+        }
         all.extend(self.outer.0.get().map(|counters| counters()).unwrap_or_default());
         all
     }
@@ -155,6 +179,11 @@ impl Client {
     /// Returns the time since the client was opened.
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Returns the cache.
+    pub fn cache(&self) -> &ObjectCache {
+        &self.cache
     }
 
     /// Returns how many objects were fetched.
@@ -261,9 +290,9 @@ impl Client {
             Error::new(ErrorKind::Corrupt, "open", format!("{}: its catalog row has no content hash", path()))
         })?;
         let id = ObjectId::new(hash, ObjectKind::File);
-        let object = self.cache.open(&Want::sized(id, entry.compression, entry.size));
-        match object {
-            Ok(object) => Ok((OpenFile::Whole(object), direct_io)),
+        let want = Want::sized(id, entry.compression, entry.size);
+        match self.cache.open(&want) {
+            Ok(object) => Ok((OpenFile::Whole { want, object: Mutex::new(object) }, direct_io)),
             // A file that its catalog names exists: an object that is missing is a broken repository, not ENOENT.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Err(Error::new(ErrorKind::Unreachable, "open", path()).with_source(error).into())

@@ -1,7 +1,10 @@
 //! Open files: whole objects and chunk lists, and reading from them at any offset.
 //!
-//! Threading: an [`OpenFile`] is shared by all readers of a handle. The lock around the last chunk is held to copy a
-//! reference, never while a chunk is fetched.
+//! An object that turns out to be damaged while it is read is fetched again, and the read begins anew: its caller sees
+//! nothing of it.
+//!
+//! Threading: an [`OpenFile`] is shared by all readers of a handle. The locks around an object are held to copy a
+//! reference, never while one is fetched.
 
 use std::sync::Arc;
 
@@ -10,7 +13,7 @@ use nearfs_format::dirent::Compression;
 use nearfs_format::object::{ObjectId, ObjectKind};
 use parking_lot::Mutex;
 
-use crate::cache::disk::CachedObject;
+use crate::cache::cached::CachedObject;
 use crate::cache::fill::{ObjectCache, Want};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -20,7 +23,7 @@ pub(super) enum OpenFile {
     /// Nothing to read.
     Empty,
     /// One object, in the cache.
-    Whole(CachedObject),
+    Whole { want: Want, object: Mutex<CachedObject> },
     /// Chunks, each fetched when it is first read.
     Chunked {
         /// Path, for errors.
@@ -49,24 +52,34 @@ impl OpenFile {
     pub(super) fn read(&self, cache: &ObjectCache, offset: u64, size: usize, into: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Empty => Ok(()),
-            Self::Whole(object) => append(object, offset, size, into).map(drop),
+            Self::Whole { want, object } => {
+                let kept = object.lock().clone();
+                let (_, fresh) = append_intact(cache, want, &kept, offset, size, into)?;
+                if let Some(fresh) = fresh {
+                    *object.lock() = fresh;
+                }
+                Ok(())
+            }
             Self::Chunked { path, chunks, compression, last } => {
                 let (mut offset, mut left) = (offset, size);
                 while left > 0 {
                     let Some(number) = chunks.index_at(offset) else { break };
                     let chunk = chunks.as_slice()[number];
                     let kept = last.lock().clone().filter(|(n, _)| *n == number).map(|(_, object)| object);
+                    let want = Want::sized(ObjectId::new(chunk.hash, ObjectKind::Chunk), *compression, chunk.size);
                     let object = if let Some(object) = kept {
                         object
                     } else {
-                        let id = ObjectId::new(chunk.hash, ObjectKind::Chunk);
-                        let object = cache.open(&Want::sized(id, *compression, chunk.size))?;
+                        let object = cache.open(&want)?;
                         *last.lock() = Some((number, object.clone()));
                         object
                     };
                     let inside = offset - chunk.offset;
                     let wanted = left.min(usize::try_from(chunk.size - inside).unwrap_or(usize::MAX));
-                    let count = append(&object, inside, wanted, into)?;
+                    let (count, fresh) = append_intact(cache, &want, &object, inside, wanted, into)?;
+                    if let Some(fresh) = fresh {
+                        *last.lock() = Some((number, fresh));
+                    }
                     if count < wanted {
                         let what = format!("{path}: chunk {} ends after {count} bytes of {wanted}", chunk.hash);
                         return Err(Error::new(ErrorKind::Corrupt, "read", what));
@@ -80,21 +93,35 @@ impl OpenFile {
     }
 }
 
+/// Like [`append`]; an object that is damaged is replaced by a fresh copy, which is returned too.
+fn append_intact(
+    cache: &ObjectCache,
+    want: &Want,
+    object: &CachedObject,
+    offset: u64,
+    size: usize,
+    into: &mut Vec<u8>,
+) -> Result<(usize, Option<CachedObject>)> {
+    let start = into.len();
+    match append(object, offset, size, into) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            into.truncate(start);
+            let fresh = cache.reopen_damaged(want, &error)?;
+            let count = append(&fresh, offset, size, into)?;
+            Ok((count, Some(fresh)))
+        }
+        other => other.map(|count| (count, None)),
+    }
+}
+
 /// Appends up to `size` bytes at `offset` of an object; returns how many there were.
 fn append(object: &CachedObject, offset: u64, size: usize, into: &mut Vec<u8>) -> Result<usize> {
     let size = size.min(usize::try_from(object.size_bytes().saturating_sub(offset)).unwrap_or(usize::MAX));
     let start = into.len();
     into.resize(start + size, 0);
-    let mut done = 0;
-    while done < size {
-        let count = object.read_at(&mut into[start + done..], offset + done as u64)?;
-        if count == 0 {
-            break;
-        }
-        done += count;
-    }
-    into.truncate(start + done);
-    Ok(done)
+    let count = object.read_at(&mut into[start..], offset)?;
+    into.truncate(start + count);
+    Ok(count)
 }
 
 /// The files that are open, by handle.
