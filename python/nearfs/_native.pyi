@@ -121,7 +121,7 @@ class Mount:
         """Returns (hash, bytes, description, is catalog, is pinned) of all objects, the one used last first."""
 
     def cache_evict(self, hash: str) -> bool:  # noqa: A002 - the format's word
-        """Removes one object unless it is pinned; returns whether it was there and went. Open files stay readable."""
+        """Removes one object unless it is pinned; returns whether it was there and is gone. Readers keep it."""
 
     def cache_cleanups(self, period_s: int) -> int | None:
         """Returns how many clean-ups all mounts made within the last seconds, a week at most; None without a limit."""

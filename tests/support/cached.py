@@ -3,6 +3,7 @@
 Owns the layout of client.md 4.1 as far as tests need it. Called from the test's own threads.
 """
 
+import contextlib
 import hashlib
 import os
 import zlib
@@ -24,13 +25,25 @@ def objects(cache: Path) -> Iterator[Path]:
 
 def used_bytes(cache: Path) -> int:
     """Returns what all objects take."""
-    total = 0
+    return sum(_sizes(cache).values())
+
+
+def held_bytes(cache: Path) -> int:
+    """Returns what took room at one moment: the objects that were there before it and after it.
+
+    A plain sum takes time, and counts what comes and what goes meanwhile.
+    """
+    before, after = _sizes(cache), _sizes(cache)
+    return sum(before[file] for file in before.keys() & after.keys())
+
+
+def _sizes(cache: Path) -> dict[tuple[str, int], int]:
+    sizes = {}
     for path in objects(cache):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
-    return total
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            sizes[path.name, status.st_ino] = status.st_size
+    return sizes
 
 
 def corrupt(cache: Path) -> list[Path]:

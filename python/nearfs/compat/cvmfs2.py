@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getopt
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearfs.cli import mount_client_cmd, output
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 VERSION_LINE = "CernVM-FS version 2.12.0"
 _ARGUMENTS = 2
 _INTERRUPTED = 130
+_MAKE_ALIEN_CACHE = "__MK_ALIEN_CACHE__"
 
 USAGE = """\
 Usage: cvmfs2 [-h] [-V] [-s] [-f] [-d] [-k] [-o options] <repository name> <mount point>
@@ -49,6 +51,8 @@ Exit status: 0, or the start-up code that is printed with the reason."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == [_MAKE_ALIEN_CACHE]:
+        return _make_alien_cache(words[1:])
     options = MountOptions()
     try:
         flags, rest = getopt.gnu_getopt(words, "hVsfdko:", ["help", "version"])
@@ -77,6 +81,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         output.complain("cvmfs2: interrupted")
         return _INTERRUPTED
+
+
+def _make_alien_cache(words: list[str]) -> int:
+    from nearfs.client import alien
+
+    try:
+        directory, uid, gid = words
+        alien.make(Path(directory), uid, gid)
+    except ValueError:
+        output.complain(f"Usage: cvmfs2 {_MAKE_ALIEN_CACHE} <directory> <uid> <gid>")
+        return 1
+    except NearfsError as error:
+        output.complain(f"cvmfs2: {error}")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

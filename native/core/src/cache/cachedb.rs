@@ -53,6 +53,8 @@ pub(super) struct CacheDb {
     connection: Connection,
     dir: PathBuf,
     next_position: i64,
+    /// The object that was added last, and what was read so far of what it was for.
+    labelled: Option<(ContentHash, Vec<u8>)>,
 }
 
 impl CacheDb {
@@ -79,7 +81,7 @@ impl CacheDb {
                 .map(|newest| newest.unwrap_or(0).saturating_add(1))
         };
         let next_position = prepare().map_err(|e| failed("open", dir, e))?;
-        Ok(Self { connection, dir: dir.to_owned(), next_position })
+        Ok(Self { connection, dir: dir.to_owned(), next_position, labelled: None })
     }
 
     /// Counts the directory into a new database, which keeps what the old one knows of each object.
@@ -160,6 +162,14 @@ impl CacheDb {
     /// Applies a record of the ledger.
     pub(super) fn apply(&mut self, record: Record) -> Result<()> {
         let position = self.next_position;
+        self.labelled = match (record, self.labelled.take()) {
+            (Record::Insert(id, _), _) => Some((id.hash, Vec::new())),
+            (Record::Label(piece, length), Some((hash, mut text))) => {
+                text.extend_from_slice(&piece[..usize::from(length)]);
+                Some((hash, text))
+            }
+            _ => None,
+        };
         let is_missing = |id: &ObjectId| !self.dir.join(id.cache_key()).exists();
         let change = || -> rusqlite::Result<usize> {
             match record {
@@ -181,11 +191,19 @@ impl CacheDb {
                 | Record::Correct(_)
                 | Record::CorrectPinned(_)
                 | Record::Counted => Ok(0),
+                Record::Label(..) => self.label(),
             }
         };
         change().map_err(|e| failed("change", &self.dir, e))?;
         self.next_position += 1;
         Ok(())
+    }
+
+    fn label(&self) -> rusqlite::Result<usize> {
+        let Some((hash, text)) = &self.labelled else { return Ok(0) };
+        self.connection
+            .prepare_cached("UPDATE cache_catalog SET path = ? WHERE sha1 = ?")?
+            .execute(params![String::from_utf8_lossy(text), hash.to_string()])
     }
 
     fn delete_row(&self, hash: &ContentHash) -> rusqlite::Result<usize> {

@@ -43,17 +43,27 @@ pub struct Want {
     pub limit_bytes: u64,
     /// Asks for it under `.cvmfsalt-` in the repository root instead of below `data/` (format.md 2.6).
     pub alternative: bool,
+    /// What it is for, in the listing of the cache: a path; empty where nobody said.
+    pub label: Arc<str>,
 }
 
 impl Want {
     /// Builds the want of a zlib object of known size: what it is most of the time.
     pub fn sized(id: ObjectId, compression: Compression, size_bytes: u64) -> Self {
-        Self { id, compression, size_bytes: Some(size_bytes), limit_bytes: size_bytes, alternative: false }
+        Self { compression, size_bytes: Some(size_bytes), ..Self::bounded(id, size_bytes) }
     }
 
     /// Builds the want of a zlib object of which only a limit is known, such as a certificate.
     pub fn bounded(id: ObjectId, limit_bytes: u64) -> Self {
-        Self { id, compression: Compression::Zlib, size_bytes: None, limit_bytes, alternative: false }
+        let label = Arc::from("");
+        Self { id, compression: Compression::Zlib, size_bytes: None, limit_bytes, alternative: false, label }
+    }
+
+    /// Says what it is for.
+    #[must_use]
+    pub fn labelled(mut self, label: impl Into<Arc<str>>) -> Self {
+        self.label = label.into();
+        self
     }
 
     /// Returns how large the content can be.
@@ -165,6 +175,15 @@ impl ObjectCache {
         self.open_interruptible(want, &Interrupt::new())
     }
 
+    /// Like [`ObjectCache::open`]; asks only then what the object is for when it has to be fetched.
+    pub fn open_for(&self, want: &Want, label: impl FnOnce() -> String) -> Result<CachedObject> {
+        check_stated_size(want)?;
+        match self.hit(want)? {
+            Some(object) => Ok(object),
+            None => self.open(&want.clone().labelled(label())),
+        }
+    }
+
     /// Returns the object's content, fetching it if need be. Blocks; for certificates, metainfo and the like.
     pub fn read_small(&self, want: &Want) -> Result<Vec<u8>> {
         self.with_intact(want, |object| object.read_all(want.content_limit()))
@@ -267,7 +286,9 @@ impl ObjectCache {
             quota.disk_is_full();
             return pending.keep_out();
         }
-        let Some(admission) = quota.admit(&want.id, pending.size_bytes()) else { return pending.keep_out() };
+        let Some(admission) = quota.admit(&want.id, pending.size_bytes(), &want.label) else {
+            return pending.keep_out();
+        };
         let committed = pending.commit(sync);
         match &committed {
             Ok(_) => quota.landed(&admission),

@@ -33,6 +33,10 @@ const TOTAL_RANGE: std::ops::Range<i64> = 0..1 << 60;
 /// Makes a record of zeros, which a power failure leaves behind, invalid.
 const SEED: u8 = 0x5a;
 const PIECE_RECORDS: usize = 2048;
+/// Text in one record.
+const LABEL_PIECE_BYTES: usize = 28;
+/// Longer labels are cut: they are for people.
+const LABEL_LIMIT_BYTES: usize = 1024;
 /// How often an append follows a ledger that is renewed under it.
 const RENEWALS: usize = 100;
 
@@ -55,12 +59,30 @@ pub(super) enum Record {
     Counted,
     /// An object may have been removed: the directory says.
     Look(ObjectId),
+    /// A piece of what the object of the addition before it was fetched for, and its length.
+    Label([u8; LABEL_PIECE_BYTES], u8),
 }
 
 impl Record {
+    /// Returns the records that follow an addition to say what it was for.
+    pub(super) fn labels(text: &str) -> impl Iterator<Item = Self> + '_ {
+        let bytes = &text.as_bytes()[..text.len().min(LABEL_LIMIT_BYTES)];
+        bytes.chunks(LABEL_PIECE_BYTES).map(|piece| {
+            let mut padded = [0; LABEL_PIECE_BYTES];
+            padded[..piece.len()].copy_from_slice(piece);
+            Self::Label(padded, piece.len() as u8)
+        })
+    }
+
     /// Returns the bytes: operation, algorithm, kind, check, digest, size; little endian.
     pub(super) fn encode(self) -> [u8; RECORD_BYTES] {
         let mut bytes = [0; RECORD_BYTES];
+        if let Self::Label(text, length) = self {
+            (bytes[0], bytes[1]) = (9, length);
+            bytes[4..].copy_from_slice(&text);
+            bytes[3] = checked(&bytes);
+            return bytes;
+        }
         let (operation, id, size) = match self {
             Self::Insert(id, size) => (1, Some(id), size),
             Self::Remove(id, size) => (2, Some(id), size),
@@ -70,6 +92,7 @@ impl Record {
             Self::CorrectPinned(delta) => (6, None, delta as u64),
             Self::Counted => (7, None, 0),
             Self::Look(id) => (8, Some(id), 0),
+            Self::Label(..) => (9, None, 0),
         };
         bytes[0] = operation;
         if let Some(id) = id {
@@ -104,6 +127,7 @@ impl Record {
             6 => Self::CorrectPinned(size as i64),
             7 => Self::Counted,
             8 => Self::Look(id()?),
+            9 if usize::from(bytes[1]) <= LABEL_PIECE_BYTES => Self::Label(bytes[4..].try_into().ok()?, bytes[1]),
             _ => return None,
         })
     }
@@ -124,7 +148,7 @@ impl Record {
             Self::Pin(_, size) => (0, size as i64),
             Self::Correct(delta) => (delta, 0),
             Self::CorrectPinned(delta) => (0, delta),
-            Self::Touch(_) | Self::Look(_) | Self::Counted => (0, 0),
+            Self::Touch(_) | Self::Look(_) | Self::Counted | Self::Label(..) => (0, 0),
         }
     }
 }
@@ -212,7 +236,7 @@ impl Ledger {
         }
     }
 
-    /// Puts a new ledger in the place of whatever is there. Its total is a guess.
+    /// Puts a new ledger in the place of whatever is there. Its total is a guess. Only for the holder of the settling lock.
     pub(super) fn create(dir: &Path, total_bytes: i64) -> Result<Self> {
         let path = dir.join(LEDGER);
         let opening = Opening { boot: boot(), total_bytes, pinned_bytes: 0, is_counted: false };
@@ -225,14 +249,12 @@ impl Ledger {
     /// with. Only for the holder of the settling lock.
     pub(super) fn renew(&self, aside: &Path) -> Result<Opening> {
         self.catch_up()?;
-        let opening = {
-            let position = self.position.lock();
-            Opening {
-                boot: boot(),
-                total_bytes: position.total_bytes.max(0),
-                pinned_bytes: position.pinned_bytes.max(0),
-                is_counted: position.is_counted,
-            }
+        let before = self.position.lock().clone();
+        let mut opening = Opening {
+            boot: boot(),
+            total_bytes: before.total_bytes.max(0),
+            pinned_bytes: before.pinned_bytes.max(0),
+            is_counted: before.is_counted,
         };
         let renew = || -> io::Result<()> {
             fs::hard_link(&self.path, aside)?;
@@ -240,6 +262,12 @@ impl Ledger {
         };
         renew().map_err(|e| failed("renew", &self.path, e))?;
         self.follow()?;
+        // What came between the reading and the renaming is not lost, but missing in the total until it is settled.
+        let late = self.read_on(&before)?.0.into_iter().map(|record| record.deltas().0).sum::<i64>();
+        if late != 0 {
+            self.append(&[Record::Correct(late)])?;
+            opening.total_bytes += late;
+        }
         Ok(opening)
     }
 
@@ -291,31 +319,34 @@ impl Ledger {
         if !self.is_current(&place)? {
             self.follow()?;
         }
-        let mut piece = vec![0; RECORD_BYTES * 64];
         loop {
-            let (place, offset) = {
-                let position = self.position.lock();
-                (position.place.clone(), position.offset)
-            };
-            let got = place.file.read_at(&mut piece, offset).map_err(|e| failed("read", &self.path, e))?;
-            let got = got - got % RECORD_BYTES;
-            let (records, is_damaged) = decode_all(&piece[..got]);
-            {
-                let mut position = self.position.lock();
-                // Another thread may have read the same piece meanwhile.
-                if position.place.inode == place.inode && position.offset == offset {
-                    position.offset += got as u64;
-                    for record in records {
-                        position.apply(record);
-                    }
-                    position.is_counted &= !is_damaged;
-                }
-            }
-            if got < piece.len() {
+            let before = self.position.lock().clone();
+            let (records, is_damaged, got) = self.read_on(&before)?;
+            if got == 0 {
                 return Ok(());
             }
-            piece.resize(RECORD_BYTES * PIECE_RECORDS, 0);
+            let mut position = self.position.lock();
+            // Another thread may have read the same piece meanwhile.
+            if position.place.inode == before.place.inode && position.offset == before.offset {
+                position.offset += got;
+                for record in records {
+                    position.apply(record);
+                }
+                position.is_counted &= !is_damaged;
+            }
         }
+    }
+
+    /// Reads the next records, whether something else was among them, and how many bytes it was.
+    fn read_on(&self, position: &Position) -> Result<(Vec<Record>, bool, u64)> {
+        let end = position.place.file.metadata().map_err(|e| failed("look at", &self.path, e))?.len();
+        let left = end.saturating_sub(position.offset).min((RECORD_BYTES * PIECE_RECORDS) as u64);
+        let mut piece = vec![0; left as usize];
+        let got =
+            position.place.file.read_at(&mut piece, position.offset).map_err(|e| failed("read", &self.path, e))?;
+        let got = got - got % RECORD_BYTES;
+        let (records, is_damaged) = decode_all(&piece[..got]);
+        Ok((records, is_damaged, got as u64))
     }
 
     /// Returns the bytes of all objects, and of the pinned ones, as far as was read.
@@ -391,7 +422,7 @@ fn open_at(path: &Path) -> io::Result<Option<(Position, Opening)>> {
 
 fn replace(path: &Path, opening: Opening) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    // Named as what a later start removes. Two that start at once each create one; the name leads to the last.
+    // Named as what a later start removes.
     let mut temporary = tempfile::Builder::new().prefix("fetch").tempfile_in(dir.join(TXN))?;
     temporary.write_all(&opening.encode())?;
     temporary.persist(path).map(drop).map_err(|refused| refused.error)
@@ -426,6 +457,7 @@ mod tests {
             for record in [
                 Record::Insert(id, size), Record::Remove(id, size), Record::Touch(id), Record::Pin(id, size),
                 Record::Correct(delta), Record::CorrectPinned(delta), Record::Counted, Record::Look(id),
+                Record::Label([number as u8; LABEL_PIECE_BYTES], number as u8 % 29),
             ] {
                 prop_assert_eq!(Record::decode(&record.encode()), Some(record));
             }

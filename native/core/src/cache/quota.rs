@@ -25,7 +25,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::cachedb::{CacheDb, ListedObject};
 use super::disk::{Sharing, TXN, create_dir};
 use super::ledger::{LEDGER, Ledger, Place, Record};
-use super::settling::{Evicted, Settling};
+use super::settling::{Evicted, Settling, lock};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Uses that are recorded together.
@@ -107,13 +107,7 @@ impl Quota {
     ///
     /// Returns at once; a directory that was never counted, or not since the machine's start, is counted behind it.
     pub fn start(dir: &Path, limit_bytes: u64) -> Result<Self> {
-        let ledger = Ledger::open(dir)?.map_or_else(
-            || {
-                let guess = CacheDb::open(dir).and_then(|db| db.totals()).map_or(0, |(total, _)| total.max(0));
-                Ledger::create(dir, guess)
-            },
-            Ok,
-        )?;
+        let ledger = open_or_create(dir)?;
         ledger.catch_up()?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
@@ -138,11 +132,13 @@ impl Quota {
     }
 
     /// Asks for room for an object that is about to get its name; nothing if there is none.
-    pub(super) fn admit(&self, id: &ObjectId, size_bytes: u64) -> Option<Admission> {
+    /// `label` says to people what it is for.
+    pub(super) fn admit(&self, id: &ObjectId, size_bytes: u64, label: &str) -> Option<Admission> {
         let shared = &self.shared;
         let limit = shared.limit_bytes.load(Ordering::Relaxed);
         let mut records = std::mem::take(&mut *shared.touches.lock());
         records.push(Record::Insert(*id, size_bytes));
+        records.extend(Record::labels(label));
         let recorded = shared.ledger.append(&records);
         let recorded = recorded.and_then(|recorded| shared.ledger.catch_up().map(|()| recorded));
         match recorded {
@@ -398,7 +394,7 @@ impl Shared {
         if !self.dir.join(LEDGER).exists() {
             // Somebody emptied the directory: count again. The next object creates what else is missing.
             create_dir(&self.dir.join(TXN), Sharing::Shared)?;
-            Ledger::create(&self.dir, 0)?;
+            open_or_create(&self.dir)?;
         }
         self.flush_touches();
         let Some(settling) = Settling::begin(&self.dir, &self.ledger, Duration::ZERO, &|| self.goes_on())? else {
@@ -419,6 +415,22 @@ impl Shared {
         tracing::info!(objects = evicted.objects, bytes = evicted.bytes, left, goal, "cleaned up the cache");
         Ok(left <= margin)
     }
+}
+
+/// Opens the ledger, or begins one: under the lock, so that of several that start at once, one does.
+fn open_or_create(dir: &Path) -> Result<Ledger> {
+    if let Some(ledger) = Ledger::open(dir)? {
+        return Ok(ledger);
+    }
+    let lock = lock(dir, PATIENCE)?;
+    if let Some(ledger) = Ledger::open(dir)? {
+        return Ok(ledger);
+    }
+    if lock.is_none() {
+        return Err(Error::new(ErrorKind::Busy, "open cache", format!("{}: it is being settled", dir.display())));
+    }
+    let guess = CacheDb::open(dir).and_then(|db| db.totals()).map_or(0, |(total, _)| total.max(0));
+    Ledger::create(dir, guess)
 }
 
 /// Forgets who used a directory that is not limited from now on: a later limit counts it anew.

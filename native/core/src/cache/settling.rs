@@ -215,7 +215,8 @@ fn is_free(file: &File) -> bool {
     !matches!(flock(file, FlockOperation::NonBlockingLockExclusive), Err(rustix::io::Errno::WOULDBLOCK))
 }
 
-fn lock(dir: &Path, patience: Duration) -> Result<Option<File>> {
+/// Takes the lock that settling needs; nothing if another process has it for longer than `patience`.
+pub(super) fn lock(dir: &Path, patience: Duration) -> Result<Option<File>> {
     let path = dir.join(LOCK);
     let failed = |e: std::io::Error| Error::io("lock", path.display().to_string(), e);
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;

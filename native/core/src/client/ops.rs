@@ -59,7 +59,10 @@ impl std::fmt::Debug for Outer {
 
 /// Catalogs out of the object cache.
 #[derive(Debug)]
-struct CachedCatalogs(Arc<ObjectCache>);
+struct CachedCatalogs {
+    cache: Arc<ObjectCache>,
+    fqrn: String,
+}
 
 impl CatalogSource for CachedCatalogs {
     fn load(&self, catalog: &NestedRow, subject: String) -> Result<Arc<CatalogIndex>> {
@@ -67,16 +70,17 @@ impl CatalogSource for CachedCatalogs {
             size_bytes: (catalog.size_bytes > 0).then_some(catalog.size_bytes),
             ..Want::bounded(ObjectId::new(catalog.hash, ObjectKind::Catalog), CATALOG_LIMIT_BYTES)
         };
+        let want = want.labelled(format!("file catalog at {}:{} ({})", self.fqrn, catalog.path, catalog.hash));
         let name_it = |e: Error| Error::new(e.kind(), "load catalog", subject.as_str()).with_source(e);
-        let file = self.0.with_intact(&want, |file| file.check().map(|()| file.clone())).map_err(name_it)?;
+        let file = self.cache.with_intact(&want, |file| file.check().map(|()| file.clone())).map_err(name_it)?;
         // Before it is decoded, so that its name stays. Where it cannot be pinned, it is decoded all the same.
-        if let Err(error) = self.0.pin(&want.id) {
+        if let Err(error) = self.cache.pin(&want.id) {
             tracing::warn!(%error, "cannot pin a catalog");
         }
         match CatalogIndex::decode(file.cache_path(), subject.clone()) {
             // Without checksums, only this tells that the disk damaged it; or it was cleaned up before it was pinned.
             Err(error) if !file.has_checksums() || !file.cache_path().exists() => {
-                let file = self.0.reopen_damaged(&want, &error).map_err(name_it)?;
+                let file = self.cache.reopen_damaged(&want, &error).map_err(name_it)?;
                 CatalogIndex::decode(file.cache_path(), subject).map(Arc::new)
             }
             other => other.map(Arc::new),
@@ -103,7 +107,7 @@ type Place = (Arc<Catalog>, RowId);
 impl Client {
     /// Loads the root catalog of a snapshot.
     pub fn open(cache: Arc<ObjectCache>, snapshot: &Snapshot, options: ClientOptions) -> Result<Self> {
-        let source = Arc::new(CachedCatalogs(Arc::clone(&cache)));
+        let source = Arc::new(CachedCatalogs { cache: Arc::clone(&cache), fqrn: options.fqrn.clone() });
         let tree = CatalogTree::open(source, snapshot.root_hash, snapshot.root_size_bytes)?;
         Ok(Self {
             tree,
@@ -291,7 +295,7 @@ impl Client {
         })?;
         let id = ObjectId::new(hash, ObjectKind::File);
         let want = Want::sized(id, entry.compression, entry.size);
-        match self.cache.open(&want) {
+        match self.cache.open_for(&want, path) {
             Ok(object) => Ok((OpenFile::Whole { want, object: Mutex::new(object) }, direct_io)),
             // A file that its catalog names exists: an object that is missing is a broken repository, not ENOENT.
             Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -70,7 +70,7 @@ impl OpenFile {
                     let object = if let Some(object) = kept {
                         object
                     } else {
-                        let object = cache.open(&want)?;
+                        let object = cache.open_for(&want, || path.clone())?;
                         *last.lock() = Some((number, object.clone()));
                         object
                     };

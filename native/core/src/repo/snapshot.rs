@@ -171,7 +171,8 @@ fn fetch_certificate(
     let want = |hash, kind, limit| Want { alternative, ..Want::bounded(ObjectId::new(hash, kind), limit) };
     let pem = std::thread::scope(|scope| {
         let size_bytes = (fields.root_size_bytes > 0).then_some(fields.root_size_bytes);
-        let root = Want { size_bytes, ..want(fields.root_hash, ObjectKind::Catalog, CATALOG_LIMIT_BYTES) };
+        let root = Want { size_bytes, ..want(fields.root_hash, ObjectKind::Catalog, CATALOG_LIMIT_BYTES) }
+            .labelled(format!("file catalog at {}:/ ({})", trust.fqrn, fields.root_hash));
         // Its failure shows again, with its own error, when the root catalog is opened.
         scope.spawn(move || drop(cache.open(&root)));
         cache.read_small(&want(hash, ObjectKind::Certificate, CERTIFICATE_LIMIT_BYTES))
