@@ -19,7 +19,7 @@ _COMMAND_SECONDS = 10
 def machine_block() -> dict[str, Any]:
     """Returns what a figure depends on: processor, memory, kernel, tools, the commit measured, the date (UTC)."""
     top = Path(__file__).resolve().parent
-    changes = _output(["git", "-C", str(top), "status", "--porcelain"])
+    changes = _output(["git", "-C", str(top), "status", "--porcelain", "--", ":/", ":(exclude,top)bench/results"])
     return {
         "cores": len(os.sched_getaffinity(0)),
         "cpu_model": _field("/proc/cpuinfo", "model name") or platform.machine(),
