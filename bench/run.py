@@ -94,7 +94,8 @@ def main(arguments: list[str]) -> int:
     from bench.harness.runner import Runner
 
     enclosure.prepare()
-    runner = Runner(home, "custom" if options.rtt else options.profile, fail_fast=options.fail_fast)
+    is_custom = options.rtt or options.scenario or options.contender or options.repeats
+    runner = Runner(home, "custom" if is_custom else options.profile, fail_fast=options.fail_fast)
     return runner.run(items, None if options.no_result else options.results)
 
 
