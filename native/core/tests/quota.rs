@@ -295,8 +295,9 @@ fn a_directory_that_is_emptied_under_its_clients_is_filled_again() {
     let site = Site::new(&[10_000; 20]);
     let client = site.client(1_000_000);
     (0..20).for_each(|number| site.read(&client, number));
-    fs::remove_dir_all(site.dir.path()).unwrap();
-    fs::create_dir(site.dir.path()).unwrap();
+    // The clients go on meanwhile, and may write where something is being removed.
+    wait_until("emptied", || fs::remove_dir_all(site.dir.path()).is_ok());
+    fs::create_dir_all(site.dir.path()).unwrap();
     wait_until("kept again", || {
         (0..20).for_each(|number| site.read(&client, number));
         (0..20).all(|number| site.has(number))
