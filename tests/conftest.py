@@ -14,6 +14,7 @@ import pytest
 
 from tests.support import golden as golden_repositories
 from tests.support import mounts, processes, publishing, serving
+from tests.support import site as sites
 from tests.support.leftovers import Watch
 
 WATCH = pytest.StashKey[Watch]()
@@ -94,3 +95,35 @@ def publisher(tmp_path: Path) -> Iterator[publishing.Publisher]:
     """A publisher for `lab.example.org` below the test's directory, without a repository yet."""
     with publishing.publishing(tmp_path / "publisher", "lab.example.org") as made:
         yield made
+
+
+@pytest.fixture
+def site(golden: golden_repositories.Golden, server: Callable[[Path], serving.Server], tmp_path: Path) -> sites.Site:
+    """A machine of a site that knows both golden repositories.
+
+    Its files are as a site keeps them: defaults, site values, one domain, one file a repository, a key directory.
+    """
+    made = sites.make(tmp_path / "site")
+    url = server(golden.repositories[golden_repositories.NAMES[0]].root).url
+    made.write(
+        "default.conf",
+        {"CVMFS_MOUNT_DIR": sites.MOUNT_DIR, "CVMFS_CLAIM_OWNERSHIP": "yes", "CVMFS_CHECK_PERMISSIONS": "yes"},
+    )
+    made.write(
+        "default.local",
+        {
+            "CVMFS_USER": sites.USER,
+            "CVMFS_HTTP_PROXY": "DIRECT",
+            "CVMFS_CACHE_BASE": sites.CACHE_BASE,
+            "CVMFS_SHARED_CACHE": "yes",
+            "CVMFS_DEFAULT_DOMAIN": "example.org",
+            "CVMFS_REPOSITORIES": "golden,golden-shake.example.org",
+        },
+    )
+    made.write("domain.d/example.org.conf", {"CVMFS_SERVER_URL": f"{url}/cvmfs/@fqrn@"})
+    for name in golden_repositories.NAMES:
+        keys = made.etc / "keys" / name
+        keys.mkdir(parents=True)
+        (keys / f"{name}.pub").write_bytes(golden.repositories[name].public_key.read_bytes())
+        made.write(f"config.d/{name}.conf", {"CVMFS_KEYS_DIR": f"/etc/cvmfs/keys/{name}"})
+    return made

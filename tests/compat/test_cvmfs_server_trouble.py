@@ -22,7 +22,7 @@ def clients(publisher: Publisher) -> list[int]:
             words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
         except OSError:
             continue
-        if b"nearfs.compat.cvmfs2" in words and os.fsencode(publisher.spool / "rdonly") in words:
+        if words.startswith(b"cvmfs2\0") and os.fsencode(publisher.spool / "rdonly") in words:
             found.append(int(entry.name))
     return found
 

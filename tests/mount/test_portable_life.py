@@ -161,6 +161,17 @@ def test_without_the_extra_one_sentence_names_the_way_out(settings: dict[str, st
     assert failure("none", settings, tmp_path)[0] == 2
 
 
+def test_another_user_is_refused(settings: dict[str, str], tmp_path: Path) -> None:
+    point, configuration = tmp_path / "mnt", tmp_path / "conf"
+    point.mkdir()
+    configuration.write_text("".join(f"{key}='{value}'\n" for key, value in settings.items()))
+    options = f"loop=python,uid=65534,gid=65534,config={configuration}"
+    failed = processes.run([sys.executable, "-m", "nearfs.compat.cvmfs2", "-o", options, NAME, point], check=False)
+    assert failed.returncode == 2
+    assert "loop=python serves as the user who mounts" in failed.stderr
+    assert not mounts.is_mounted(point)
+
+
 # A loop that ends by itself, at once or after a moment: stands in for a bug in it.
 FAILING = """
 import sys, trio

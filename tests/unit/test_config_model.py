@@ -202,3 +202,29 @@ def test_table_knows_which_parameters_have_an_effect() -> None:
     assert not lacks_effect("SITE_VARIABLE")
     assert PARAMETERS["CVMFS_NFILES"].kind is Kind.INTEGER
     assert all(row.name == name for name, row in PARAMETERS.items())
+
+
+def test_the_configuration_repository_adds_its_blacklist() -> None:
+    settings = settings_of(BLACKLIST="/b")
+    assert model.client_config(settings).blacklists == ("/b",)
+    settings.external_base = "/cvmfs/config.example.org/etc/cvmfs"
+    assert model.client_config(settings).blacklists == ("/b", "/cvmfs/config.example.org/etc/cvmfs/blacklist")
+
+
+def test_what_the_process_is_told() -> None:
+    process = config_of(CPU_AFFINITY="0, 2", OOM_SCORE_ADJ="-5", SYSTEMD_NOKILL="yes", FUSE3_MAX_THREADS="4").process
+    assert (process.cpu_affinity, process.oom_score_adj, process.worker_threads) == ((0, 2), -5, 4)
+    assert process.is_kept_by_systemd
+    assert "CVMFS_OOM_SCORE_ADJ=-5    # from /etc/x.conf" in process.parameters
+    plain = config_of().process
+    assert (plain.cpu_affinity, plain.oom_score_adj, plain.worker_threads, plain.talk_owner) == ((), None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("CPU_AFFINITY", "0-3"), ("CPU_AFFINITY", "-1"), ("OOM_SCORE_ADJ", "1001"), ("FUSE3_MAX_THREADS", "0")],
+)
+def test_what_the_process_cannot_be_is_refused(name: str, value: str) -> None:
+    with pytest.raises(InvalidInput, match=f"CVMFS_{name}={value} in /etc/x.conf") as caught:
+        config_of(**{name: value})
+    assert caught.value.exit_code == InitCode.OPTIONS

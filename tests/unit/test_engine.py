@@ -11,6 +11,7 @@ import pytest
 from nearfs import _native
 from nearfs.client import engine_request
 from nearfs.client.options import MountOptions
+from nearfs.client.request import Request
 from nearfs.config import layers, model
 from nearfs.errors import InvalidInput
 from tests.support.golden import NAMES, Golden
@@ -32,7 +33,8 @@ def engine(golden: Golden, server: Callable[[Path], Server], tmp_path: Path) -> 
         "CVMFS_REPOSITORY_TAG=v1\n"
     )
     config = model.client_config(layers.load(NAME, files=[str(file)]))
-    opened = _native.open_engine(**engine_request.build(config, MountOptions(), str(tmp_path)))
+    request = Request(config, MountOptions(), str(tmp_path))
+    opened = _native.open_engine(**engine_request.build(request, request.mountpoint))
     yield opened
     opened.close()
 

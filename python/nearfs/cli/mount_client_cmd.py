@@ -10,7 +10,9 @@ import os
 from typing import TYPE_CHECKING
 
 from nearfs.cli import output
-from nearfs.client import mount
+from nearfs.client import mount, workspace
+from nearfs.client.journal import Journal, Weight
+from nearfs.client.request import Request
 from nearfs.config import layers, model, names
 from nearfs.errors import InitCode, InvalidInput, NearfsError, init_failure_line
 
@@ -29,7 +31,7 @@ def parse(fqrn: str, options: MountOptions) -> int:
 
 def _remounted(fqrn: str, mountpoint: str) -> int:
     """Answers `-o remount`: there is nothing to change on a mount, but there has to be one."""
-    if mount.shown_repository(mountpoint) == fqrn:
+    if workspace.shown_repository(mountpoint) == fqrn:
         return 0
     output.complain(f"Repository {fqrn} is not mounted on {mountpoint}")
     return int(InitCode.UNKNOWN)
@@ -37,6 +39,7 @@ def _remounted(fqrn: str, mountpoint: str) -> int:
 
 def run(fqrn: str, mountpoint: str, options: MountOptions) -> int:
     """Mounts and returns the exit status, which is the reference's start-up code."""
+    journal: Journal | None = None
     try:
         names.check_fqrn(fqrn)
         if options.parse_only:
@@ -49,14 +52,19 @@ def run(fqrn: str, mountpoint: str, options: MountOptions) -> int:
                 raise InvalidInput(message, operation="read configuration", exit_code=InitCode.OPTIONS)
         settings = layers.load(fqrn, files=options.config_files, simple=options.simple_parsing)
         config = model.client_config(settings)
+        journal = Journal(config.syslog)
         for warning in config.warnings:
             output.complain(f"CernVM-FS: warning: {warning}")
+            journal.log(warning, Weight.WARNING)
         output.line("CernVM-FS: loading Fuse module... done")
-        mount.run(mount.Request(config, options, os.path.realpath(mountpoint)), output.line)
-    except mount.AlreadyMounted:
+        mount.run(Request(config, options, os.path.realpath(mountpoint)), output.line)
+    except workspace.AlreadyMounted:
         output.line(f"CernVM-FS: repository {fqrn} already mounted on {mountpoint}")
     except NearfsError as error:
         code = InitCode(error.exit_code) if error.exit_code in set(InitCode) else InitCode.UNKNOWN
-        output.complain(init_failure_line(str(error), code))
+        line = init_failure_line(str(error), code)
+        output.complain(line)
+        if journal is not None:
+            journal.log(line, Weight.ERROR)
         return int(code)
     return 0

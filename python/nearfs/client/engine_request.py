@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from nearfs.errors import InitCode, InvalidInput, NotFound, PermissionDenied
 
 if TYPE_CHECKING:
-    from nearfs.client.options import MountOptions
-    from nearfs.config.model import ClientConfig
+    from nearfs.client.request import Request
     from nearfs.records import MountRequest
 
 # Bounds key and blacklist files: a path that is wrong may name a device.
@@ -22,14 +21,18 @@ KEY_LIMIT_BYTES = 1 << 20
 _WORKER_THREADS = 0
 
 
-def build(config: ClientConfig, options: MountOptions, mountpoint: str) -> MountRequest:
-    """Returns the request; raises `NotFound` or `PermissionDenied` for a key that cannot be read."""
+def build(request: Request, mountpoint: str) -> MountRequest:
+    """Returns what the loop is told; raises `NotFound` or `PermissionDenied` for a key that cannot be read.
+
+    `mountpoint` is a path, or the `/dev/fd/N` of what was mounted before.
+    """
+    config, options = request.config, request.options
     return {
         "fqrn": config.fqrn,
         "mountpoint": mountpoint,
         "server_urls": list(config.server_urls),
         "public_keys": [_key(path) for path in config.public_keys],
-        "blacklist": _text(config.blacklist),
+        "blacklist": "\n".join(_text(path) for path in config.blacklists),
         "cache_dir": config.cache_dir,
         "is_shared_cache": config.shared_cache,
         "alien_cache": config.alien_cache,
@@ -40,7 +43,7 @@ def build(config: ClientConfig, options: MountOptions, mountpoint: str) -> Mount
         "date_s": config.repository_date,
         "network": config.network,
         "kernel_cache_s": config.kcache_timeout_s,
-        "claimed_owner": _owner(options) if config.claim_ownership else None,
+        "claimed_owner": (request.owner.uid, request.owner.gid) if config.claim_ownership else None,
         "world_readable": config.world_readable,
         "raw_symlinks": config.server_cache_mode,
         "uid_map": (dict(config.uid_map.exact), config.uid_map.otherwise) if config.uid_map else None,
@@ -49,10 +52,10 @@ def build(config: ClientConfig, options: MountOptions, mountpoint: str) -> Mount
         "xattr_visibility": config.magic_xattrs_visibility,
         "check_permissions": config.check_permissions,
         "allow_other": options.allow_other or os.geteuid() == 0,
-        "suid": options.allow_suid or config.suid,
+        "suid": request.allows_suid,
         "read_write": config.mount_rw,
         "fsname": options.fsname,
-        "worker_threads": 1 if options.single_threaded else _WORKER_THREADS,
+        "worker_threads": 1 if options.single_threaded else config.process.worker_threads or _WORKER_THREADS,
     }
 
 
@@ -65,13 +68,6 @@ def _text(path: str) -> str:
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}"
         raise PermissionDenied(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE) from error
-
-
-def _owner(options: MountOptions) -> tuple[int, int]:
-    """Returns the uid and gid that a mount of its own would run as."""
-    uid = os.geteuid() if options.uid is None else options.uid
-    gid = os.getegid() if options.gid is None else options.gid
-    return uid, gid
 
 
 def _bounded(path: str) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from nearfs.errors import InitCode, InvalidInput
 
 _IGNORED = frozenset({"_netdev", "user", "nouser", "users", "auto", "noauto", "defaults", "rw", "ro", "nodev", "dev"})
-# Understood by the reference, without effect here: there is no watchdog process and no module to load.
+# Understood by the reference, without effect here: the watchdog only unmounts, and there is no module to load.
 _WITHOUT_EFFECT = frozenset({"disable_watchdog", "libfuse", "loop", "nosuid", "exec", "subtype"})
 
 # Loop -> whether it is the one in Python. A bare `loop` is a word of mount(8), and ignored.
@@ -37,11 +37,13 @@ class MountOptions:
     uid: int | None = None
     gid: int | None = None
     ignored: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
 
     def take(self, option_list: str) -> None:
         """Reads one `-o` list; raises `InvalidInput` (exit code 2) for an option that nobody knows."""
         for option in filter(None, option_list.split(",")):
             self._take_one(option)
+            self.taken.append(option)
 
     def _take_one(self, option: str) -> None:
         key, _, value = option.partition("=")

@@ -262,6 +262,15 @@ class PortableMount:
         """Unmounts, lazily if it is busy; does nothing when it already ended."""
         self._mount.unmount()
 
+    def counters(self) -> dict[str, int]:
+        """Returns what the engine counted."""
+        return self._engine.counters()
+
+    @property
+    def revision(self) -> int:
+        """Returns the revision that is shown."""
+        return self._engine.revision
+
 
 def _await_first_answer(mount: UnservedMount, mountpoint: str) -> None:
     """Returns when the mount answers; gives it up and raises `Unreachable` when it does not within its time."""

@@ -36,13 +36,13 @@ Mounts a CernVM-FS repository, read-only.
   -k              print the parameters of the repository and their files, mount nothing
   -o options      comma separated:
                     config=FILE[:FILE...]    read these files instead of those below /etc/cvmfs
-                    uid=N,gid=N              owner of everything where CVMFS_CLAIM_OWNERSHIP is on
+                    uid=N,gid=N              user and group to run as; a process of root stays to unmount
+                    grab_mountpoint          makes the mount point belong to them
                     fsname=NAME              source shown in the mount table
                     loop=native|python       what answers the kernel: the engine's own loop, or pyfuse3 and trio
                                              (pip install 'nearfs[portable]'), slower, for comparison and debugging
-                    foreground, parse, debug, allow_other, cvmfs_suid, simple_options_parsing, remount
-                                             as in CernVM-FS
-                    system_mount, grab_mountpoint   accepted; the client keeps the caller's user in this version
+                    foreground, parse, debug, allow_other, cvmfs_suid, simple_options_parsing, remount,
+                    system_mount             as in CernVM-FS
                     _netdev, user, auto, noauto, ...   accepted and ignored
 
 Exit status: 0, or the start-up code that is printed with the reason."""

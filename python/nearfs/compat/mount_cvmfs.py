@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from nearfs.cli import mount_client_cmd, output
 from nearfs.client.options import MountOptions
-from nearfs.config import layers, names
+from nearfs.client.privileges import Owner
+from nearfs.config import layers, names, values
 from nearfs.errors import InvalidInput, NearfsError
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        flags, rest = getopt.gnu_getopt(words, "vnfhso:")
+        flags, rest = getopt.gnu_getopt(words, "vnfhso:", ["help"])
     except getopt.GetoptError as error:
         output.complain(f"mount.cvmfs: {error}\n{USAGE}")
         return _REFUSED
-    if ("-h", "") in flags:
+    if {("-h", ""), ("--help", "")} & set(flags):
         output.line(USAGE)
         return 0
     if len(rest) != _ARGUMENTS:
@@ -50,9 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.complain(str(error))
         return _REFUSED
     if ("-f", "") in flags:
-        output.line(shlex.join(["cvmfs2", "-o", option_list, fqrn, rest[1]]))
+        output.line(shlex.join(["cvmfs2", "-o", ",".join(options.taken), fqrn, rest[1]]))
         return 0
-    return _MOUNT_FAILED if mount_client_cmd.run(fqrn, rest[1], options) else 0
+    failed = _REFUSED if options.remount else _MOUNT_FAILED
+    return failed if mount_client_cmd.run(fqrn, rest[1], options) else 0
 
 
 def _prepare(device: str, option_list: str) -> tuple[str, MountOptions]:
@@ -77,9 +79,22 @@ def _prepare(device: str, option_list: str) -> tuple[str, MountOptions]:
     except KeyError:
         message = f"Failed to find user {user} in passwd database"
         raise InvalidInput(message, operation="mount", subject=user) from None
-    options.uid, options.gid = entry.pw_uid, entry.pw_gid
-    options.system_mount = options.allow_other = True
+    options.take(f"system_mount,fsname=cvmfs2,allow_other,grab_mountpoint{_identity(entry)}")
     return fqrn, options
+
+
+def _identity(entry: pwd.struct_passwd) -> str:
+    """Returns the options that make the client run as CVMFS_USER; none, with a word why, where that is impossible."""
+    owner = Owner(entry.pw_uid, entry.pw_gid)
+    if os.geteuid() != 0:
+        reason = "only root may change the user"
+    elif not owner.exists_here:
+        reason = "this user namespace has no such user"
+    else:
+        return f",uid={owner.uid},gid={owner.gid}"
+    if not owner.is_current:
+        output.complain(f"CernVM-FS: running as the calling user instead of {entry.pw_name}: {reason}")
+    return ""
 
 
 def _check_strict(settings: Settings, fqrn: str) -> None:
@@ -87,7 +102,7 @@ def _check_strict(settings: Settings, fqrn: str) -> None:
         return
     domain = settings.get("CVMFS_DEFAULT_DOMAIN") or ""
     allowed = {
-        name if "." in name else f"{name}.{domain}" for name in (settings.get("CVMFS_REPOSITORIES") or "").split(",")
+        name if "." in name else f"{name}.{domain}" for name in values.split(settings, "CVMFS_REPOSITORIES", ",")
     }
     if fqrn not in allowed | {settings.get("CVMFS_CONFIG_REPOSITORY")}:
         message = f"Not allowed to mount {fqrn}, add it to CVMFS_REPOSITORIES"

@@ -53,10 +53,14 @@ def quoted(value: str) -> str:
 
 @dataclass
 class Settings:
-    """All parameters that the files defined, the environment that they make, and what the log should hear."""
+    """All parameters that the files defined, the environment that they make, and what the log should hear.
+
+    `external_base` is the directory of the configuration repository, None where none applies.
+    """
 
     fqrn: str
     root: str = DEFAULT_ROOT
+    external_base: str | None = None
     values: dict[str, Setting] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -158,7 +162,7 @@ class _Reader:
         for path in _drop_ins(f"{root}/default.d"):
             self.read(path)
         self._protected = self._settings.get(_PROTECTED) or ""
-        external = self._external_base()
+        external = self._settings.external_base = self._external_base()
         self._read_external(external, "default.conf")
         self.read(f"{root}/default.local")
         if not fqrn:

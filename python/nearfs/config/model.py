@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nearfs.config import network, values
+from nearfs.config import network, process, values
 from nearfs.errors import InitCode, InvalidInput
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class ClientConfig:
     server_urls: tuple[str, ...]
     network: Network
     public_keys: tuple[str, ...]
-    blacklist: str
+    blacklists: tuple[str, ...]
     cache_dir: str
     shared_cache: bool
     alien_cache: str | None
@@ -78,6 +78,7 @@ class ClientConfig:
     debug_log: str | None
     user: str | None
     mount_dir: str | None
+    process: process.ProcessSettings
     environment: Mapping[str, str] = field(repr=False)
     warnings: tuple[str, ...] = ()
 
@@ -96,7 +97,7 @@ def client_config(settings: Settings) -> ClientConfig:
         server_urls=_server_urls(settings),
         network=network.read(settings),
         public_keys=public_key_files(settings),
-        blacklist=settings.get("CVMFS_BLACKLIST") or f"{settings.root}/blacklist",
+        blacklists=_blacklists(settings),
         cache_dir=cache_dir,
         shared_cache=settings.is_on("CVMFS_SHARED_CACHE"),
         alien_cache=_alien_cache(settings),
@@ -125,6 +126,7 @@ def client_config(settings: Settings) -> ClientConfig:
         debug_log=settings.get("CVMFS_DEBUGLOG") or None,
         user=settings.get("CVMFS_USER") or None,
         mount_dir=settings.get("CVMFS_MOUNT_DIR") or None,
+        process=process.process_settings(settings),
         environment=symlink_environment(settings),
         warnings=tuple(settings.warnings),
     )
@@ -193,6 +195,12 @@ def public_key_files(settings: Settings) -> tuple[str, ...]:
 def symlink_environment(settings: Settings) -> dict[str, str]:
     """Returns what `$(NAME)` in symlinks may see: the environment, all parameters, and the machine's CVMFS_ARCH."""
     return {**settings.environment, "CVMFS_ARCH": os.uname().machine}
+
+
+def _blacklists(settings: Settings) -> tuple[str, ...]:
+    """Returns the blacklist of this machine, and the one of the configuration repository (client.md 1.3)."""
+    own = settings.get("CVMFS_BLACKLIST") or f"{settings.root}/blacklist"
+    return (own,) if settings.external_base is None else (own, f"{settings.external_base}/blacklist")
 
 
 def _server_urls(settings: Settings) -> tuple[str, ...]:

@@ -160,7 +160,8 @@ def _clients_of(path: Path) -> list[int]:
             continue
         try:
             words = (process / "cmdline").read_bytes().split(b"\0")
-            if b"nearfs.compat.cvmfs2" in words and os.fsencode(path) in words:
+            # What the client calls itself, and what it was started as where it could not rename itself.
+            if (words[0] == b"cvmfs2" or b"nearfs.compat.cvmfs2" in words) and os.fsencode(path) in words:
                 found += [int(process.name)] if os.readlink(process / "ns" / "mnt") == here else []
         except OSError:  # it ended meanwhile
             continue

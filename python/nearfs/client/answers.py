@@ -1,0 +1,223 @@
+"""What a mount answers to `cvmfs_talk` (client.md 2.7): one table of commands.
+
+Owns the texts. Does not own: the socket (`control`), the facts, which the engine and the configuration have.
+Threading: called from the control thread; asks the engine for counters and, bounded, the mount itself for attributes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nearfs.client import mount_table
+from nearfs.errors import NearfsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nearfs._native import Mount
+    from nearfs.client.served import ServedMount
+    from nearfs.config.model import ClientConfig
+
+RELEASE = "2.12.0"
+_ATTRIBUTE_LIMIT_S = 3.0
+_MAX_NUMBER = 1 << 32
+_TIME = "%d %b %Y %H:%M:%S"
+
+# Commands of the reference that need what the engine does not offer yet: the first words, and what is missing.
+NOT_YET = {
+    "remount": "the engine cannot be told to look for a new revision",
+    "chroot": "the engine cannot change its root catalog while it serves",
+    "detach nested catalogs": "the engine releases catalogs by itself",
+    "open catalogs": "the engine does not list its open catalogs",
+    "max ttl set": "the engine takes its configuration at the mount only",
+    "nameserver set": "names are resolved by the system",
+    "host probe": "hosts are not probed",
+    "host switch": "the engine chooses its host by itself",
+    "host set": "the engine takes its configuration at the mount only",
+    "external host": "external hosts are not supported",
+    "proxy rebalance": "the engine takes its configuration at the mount only",
+    "proxy group switch": "the engine takes its configuration at the mount only",
+    "proxy set": "the engine takes its configuration at the mount only",
+    "proxy fallback": "the engine takes its configuration at the mount only",
+    "external proxy set": "external proxies are not supported",
+    "timeout set": "the engine takes its configuration at the mount only",
+    "cache limit set": "the limit is taken at the mount only",
+    "evict": "the cache does not know its objects by path",
+    "pin": "the cache pins catalogs only",
+    "reset error counters": "the engine's counters cannot be reset",
+    "tracebuffer flush": "nothing is traced",
+    "latency": "latencies are not recorded",
+    "vfs inodes": "the engine does not list inodes",
+    "vfs entries": "the engine does not list entries",
+    "tear down to read-only": "the cache has no read-only mode",
+    "send mount fd": "the device file is not handed on",
+    "pid cachemgr": "there is no cache process: mounts share the cache directly",
+}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The facts of one mount; `watchdog` is the pid of the process that unmounts for it, if there is one."""
+
+    mount: ServedMount
+    config: ClientConfig
+    mountpoint: str
+    watchdog: int | None
+    first_revision: int
+    started_s: float = field(default_factory=time.time)
+
+    def __call__(self, command: str) -> str:
+        """Returns the reply to one command, with its newline."""
+        words = " ".join(command.split())
+        found, taken = COMMANDS.get(words), WITH_NUMBER.get(words.rpartition(" ")[0])
+        with contextlib.suppress(ValueError):
+            number = int(words.rpartition(" ")[2])
+            if taken is not None and 0 <= number < _MAX_NUMBER:
+                return _or_reason(lambda: taken(self, number)) + "\n"
+        if found is not None:
+            return _or_reason(lambda: found(self)) + "\n"
+        reason = next((why for name, why in NOT_YET.items() if f"{words} ".startswith(f"{name} ")), None)
+        if reason is not None:
+            return f"'{words}' is not available in this version of nearfs: {reason}\n"
+        return "unknown command\n"
+
+    def attribute(self, name: str) -> str:
+        """Returns a magic attribute of the mount, empty where it cannot be asked."""
+        return mount_table.attribute(self.mountpoint, name, _ATTRIBUTE_LIMIT_S) or ""
+
+
+def _device(one: Answers) -> str:
+    entry = mount_table.top_at(one.mountpoint)
+    return entry.device if entry is not None and entry.is_repository else "0:0"
+
+
+def _watchdog(one: Answers) -> str:
+    return "no watchdog: the client unmounts by itself" if one.watchdog is None else str(one.watchdog)
+
+
+def _host_info(one: Answers) -> str:
+    urls = one.config.server_urls
+    active = one.attribute("user.host") or urls[0]
+    lines = [f"  [{number}] {url} (unprobed)" for number, url in enumerate(urls)]
+    number = urls.index(active) if active in urls else 0
+    return "\n".join([*lines, f"Active host {number}: {active}"])
+
+
+def _proxy_info(one: Answers) -> str:
+    named = one.config.network["proxies"].split(";")
+    groups = [[entry.strip() for entry in group.split("|") if entry.strip()] for group in named]
+    groups = [group for group in groups if group]
+    lines = [f"[{number}] {', '.join(group)}" for number, group in enumerate(groups)]
+    active = one.attribute("user.proxy") or "DIRECT"
+    number = next((number for number, group in enumerate(groups) if active in group), 0)
+    return "\n".join(["Load-balance groups:", *lines, f"Active proxy: [{number}] {active}"])
+
+
+def _timeouts(one: Answers) -> str:
+    network = one.config.network
+    return f"Timeout with proxy: {network['timeout_s']}s\nTimeout without proxy: {network['timeout_direct_s']}s"
+
+
+def _max_ttl(one: Answers) -> str:
+    return "unset" if one.config.max_ttl_s is None else f"{one.config.max_ttl_s // 60} minutes"
+
+
+def _history(one: Answers) -> str:
+    moment = time.strftime(_TIME, time.localtime(one.started_s)).lstrip("0")
+    return f"{moment}    (start of CernVM-FS loader {RELEASE})\n{moment}    (loaded CernVM-FS Fuse Module {RELEASE})"
+
+
+def _internal_affairs(one: Answers) -> str:
+    revisions = f"init-catalog-revision: {one.first_revision}  current-catalog-revision: {one.mount.revision}"
+    lines = [
+        "Inode Generation:",
+        f"  {revisions}  incarnation: 0  inode generation: 0",
+        "Cache Mode: read-write",
+        "Drainout Mode: no",
+        "Maintenance Mode: no",
+        "Raw Counters:",
+        "Name|Value|Description",
+    ]
+    return "\n".join(lines + [f"{name}|{value}|" for name, value in sorted(one.mount.counters().items())])
+
+
+def _or_reason(answer: Callable[[], str]) -> str:
+    """Returns the answer, or why there is none: a cache that others clean up is no reason to stop answering."""
+    try:
+        return answer()
+    except NearfsError as error:
+        return str(error)
+
+
+def _limited(one: Answers) -> Mount | None:
+    """Returns the mount where it has a cache with a limit, of which alone there are sizes and lists."""
+    from nearfs import _native
+
+    if isinstance(one.mount, _native.Mount) and one.config.quota_limit_bytes is not None:
+        return one.mount
+    return None
+
+
+def _cache_size(one: Answers) -> str:
+    limited = _limited(one)
+    sizes = limited.cache_size() if limited else None
+    if sizes is None:
+        return "Cache cannot report its size"
+    used, pinned = (f"{size >> 20}MB ({size} Bytes)" for size in sizes)
+    return f"Current cache size is {used}, pinned: {pinned}"
+
+
+def _cache_list(one: Answers, *, catalogs: bool = False, pinned: bool = False) -> str:
+    limited = _limited(one)
+    if limited is None:
+        return "Cache cannot list its objects"
+    listed = limited.cache_list()
+    return "\n".join(
+        text for _, _, text, is_catalog, is_pinned in listed if is_catalog >= catalogs and is_pinned >= pinned
+    )
+
+
+def _clean_up(one: Answers, goal_mb: int) -> str:
+    limited = _limited(one)
+    if limited is None:
+        return "Unable to cleanup cache: it has no limit"
+    return "OK" if limited.cache_cleanup(goal_mb << 20) else "Not fully cleaned (there might be pinned chunks)"
+
+
+def _clean_ups(one: Answers, minutes: int) -> str:
+    limited = _limited(one)
+    made = limited.cache_cleanups(minutes * 60) if limited else None
+    return "Unable to count clean-ups: the cache has no limit" if made is None else str(made)
+
+
+# Commands that end with a number: megabytes, minutes.
+WITH_NUMBER: dict[str, Callable[[Answers, int], str]] = {"cleanup": _clean_up, "cleanup rate": _clean_ups}
+COMMANDS: dict[str, Callable[[Answers], str]] = {
+    "pid": lambda _: str(os.getpid()),
+    "pid watchdog": _watchdog,
+    "mountpoint": lambda one: one.mountpoint,
+    "device id": _device,
+    "version": lambda _: f"{RELEASE} (CernVM-FS Fuse Module)\n{RELEASE} (Loader)",
+    "version patchlevel": lambda _: "0",
+    "revision": lambda one: str(one.mount.revision),
+    "max ttl info": _max_ttl,
+    "nameserver get": lambda _: "DNS server not set.",
+    "host info": _host_info,
+    "external host info": lambda _: "No hosts defined",
+    "proxy info": _proxy_info,
+    "external proxy info": lambda _: "No proxies defined",
+    "timeout info": _timeouts,
+    "cache instance": lambda one: f"Posix cache manager (cache directory: {one.config.cache_dir})",
+    "cache size": _cache_size,
+    "cache list": _cache_list,
+    "cache list pinned": lambda one: _cache_list(one, pinned=True),
+    "cache list catalogs": lambda one: _cache_list(one, catalogs=True),
+    "cache limit get": lambda one: one.config.environment.get("CVMFS_QUOTA_LIMIT", ""),
+    "parameters": lambda one: "\n".join(one.config.process.parameters),
+    "hotpatch history": _history,
+    "internal affairs": _internal_affairs,
+}

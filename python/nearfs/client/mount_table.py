@@ -1,0 +1,96 @@
+"""The kernel's mount table, and which of its mounts are repositories (client.md 2.4 and 2.6).
+
+Owns the reading of mountinfo, and asking a mount for its attributes without being caught in a hanging one. Does not
+own: mounting and unmounting (`premount`).
+Threading: no state. `attribute` asks in a thread of its own, because nothing else bounds a request to a file system.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+ANSWER_LIMIT_S = 10.0
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One mount: `device` is `major:minor`."""
+
+    device: str
+    point: str
+    fstype: str
+    source: str
+
+    @property
+    def is_repository(self) -> bool:
+        """Tells whether the mount's source is that of a CernVM-FS client."""
+        is_fuse = self.fstype == "fuse" or self.fstype.startswith("fuse.")
+        return is_fuse and (self.source == "cvmfs2" or self.source.endswith("/cvmfs2"))
+
+
+def entries() -> list[Entry]:
+    """Returns the mounts that this process sees, oldest first."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        fields, rest = before.split(" "), after.split(" ")
+        found.append(Entry(fields[2], _unescaped(fields[4]), rest[0], _unescaped(rest[1])))
+    return found
+
+
+def top_at(point: str) -> Entry | None:
+    """Returns the mount that is visible on exactly this path, None where nothing is mounted on it."""
+    return next((entry for entry in reversed(entries()) if entry.point == point), None)
+
+
+def repositories() -> list[Entry]:
+    """Returns the mounted repositories, the one on top where several lie on one path."""
+    found = {entry.point: entry for entry in entries() if entry.is_repository}
+    return list(found.values())
+
+
+def attribute(point: str, name: str, limit_s: float = ANSWER_LIMIT_S) -> str | None:
+    """Returns an extended attribute of a mount as text; None where it has none, is dead, or does not answer in time."""
+    try:
+        return within(lambda: os.getxattr(point, name).decode("utf-8", "replace"), limit_s)
+    except OSError:
+        return None
+
+
+def within(call: Callable[[], T], limit_s: float = ANSWER_LIMIT_S) -> T:
+    """Returns what `call` returns, raises the OSError that it raises, TimeoutError when it takes too long.
+
+    A call that never ends keeps its thread until the process ends.
+    """
+    answers: list[T] = []
+    failures: list[OSError] = []
+
+    def run() -> None:
+        try:
+            answers.append(call())
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="ask-mount", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if failures:
+        raise failures[0]
+    if not answers:
+        raise TimeoutError(f"no answer within {limit_s:g} s")
+    return answers[0]
+
+
+def _unescaped(field: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)

@@ -1,0 +1,160 @@
+"""`cvmfs_talk` with running mounts: what it answers, and what it says it cannot."""
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nearfs.client import answers
+from tests.mount.test_golden_reading import golden_settings
+from tests.support import mounts, processes
+from tests.support.golden import NAMES, Golden
+from tests.support.serving import Server
+
+NAME = NAMES[0]
+TALK = [sys.executable, "-m", "nearfs.compat.cvmfs_talk"]
+pytestmark = pytest.mark.mount
+
+
+@pytest.fixture
+def mounted(
+    golden: Golden, server: Callable[[Path], Server], mount: Callable[..., Path], tmp_path: Path
+) -> tuple[Path, Path]:
+    """Returns the mount point and the control socket of a mount, deeper than a socket's address may be long."""
+    cache = tmp_path / ("deep-" * 20) / "cache"
+    settings = golden_settings(golden, NAME, server(golden.repositories[NAME].root).url, cache)
+    settings |= {"CVMFS_TIMEOUT": "7", "CVMFS_TIMEOUT_DIRECT": "11", "CVMFS_QUOTA_LIMIT": "4000"}
+    point = mount(NAME, settings)
+    return point, cache / NAME / f"cvmfs_io.{NAME}"
+
+
+def ask(path: Path, *words: str) -> str:
+    return processes.run([*TALK, "-p", path, *words]).stdout
+
+
+def test_the_facts_are_those_of_the_mount(mounted: tuple[Path, Path]) -> None:
+    point, path = mounted
+
+    def attribute(name: str) -> str:
+        return os.getxattr(point, f"user.{name}").decode()
+
+    assert ask(path, "pid") == f"{attribute('pid')}\n"
+    assert ask(path, "mountpoint") == f"{point}\n"
+    assert ask(path, "revision") == f"{attribute('revision')}\n"
+    assert ask(path, "version") == "2.12.0 (CernVM-FS Fuse Module)\n2.12.0 (Loader)\n"
+    assert ask(path, "version", "patchlevel") == "0\n"
+    number = os.stat(point).st_dev
+    assert ask(path, "device", "id") == f"{os.major(number)}:{os.minor(number)}\n"
+    assert ask(path, "host", "info") == f"  [0] {attribute('host')} (unprobed)\nActive host 0: {attribute('host')}\n"
+    assert ask(path, "proxy", "info") == "Load-balance groups:\n[0] DIRECT\nActive proxy: [0] DIRECT\n"
+    assert ask(path, "timeout", "info") == "Timeout with proxy: 7s\nTimeout without proxy: 11s\n"
+    assert ask(path, "max", "ttl", "info") == "unset\n"
+    assert ask(path, "cache", "instance") == f"Posix cache manager (cache directory: {path.parent})\n"
+    assert ask(path, "cache", "limit", "get") == "4000\n"
+    configuration = point.parent / f"{point.name}.conf"
+    assert f"CVMFS_TIMEOUT=7    # from {configuration}\n" in ask(path, "parameters")
+    assert path.stat().st_mode & 0o777 == 0o660
+
+
+def test_internal_affairs_count_what_happens(mounted: tuple[Path, Path]) -> None:
+    point, path = mounted
+
+    def opens() -> int:
+        lines = ask(path, "internal", "affairs").splitlines()
+        assert lines[lines.index("Raw Counters:") + 1] == "Name|Value|Description"
+        return int(next(line.split("|")[1] for line in lines if line.startswith("opens|")))
+
+    before = opens()
+    (point / "hello.txt").read_bytes()
+    assert opens() == before + 1
+
+
+def test_the_cache_is_measured_listed_and_cleaned(mounted: tuple[Path, Path]) -> None:
+    point, path = mounted
+
+    def used_bytes() -> int:
+        found = re.fullmatch(
+            r"Current cache size is (\d+)MB \((\d+) Bytes\), pinned: (\d+)MB \((\d+) Bytes\)\n",
+            ask(path, "cache", "size"),
+        )
+        assert found is not None
+        assert int(found[1]) == int(found[2]) >> 20
+        return int(found[2])
+
+    (point / "hello.txt").read_bytes()
+    content, root = (
+        os.getxattr(name, key).decode() for name, key in ((point / "hello.txt", "user.hash"), (point, "user.root_hash"))
+    )
+    assert content in ask(path, "cache", "list").splitlines()
+    catalogs = ask(path, "cache", "list", "catalogs").splitlines()
+    assert root in catalogs
+    assert content not in catalogs
+    assert set(ask(path, "cache", "list", "pinned").splitlines()) <= set(catalogs)
+    before = used_bytes()
+    assert ask(path, "cleanup", "4000") == "OK\n"
+    assert used_bytes() == before
+    made = int(ask(path, "cleanup", "rate", "60"))
+    ask(path, "cleanup", "0")
+    assert used_bytes() < before
+    assert content not in ask(path, "cache", "list").splitlines()
+    assert int(ask(path, "cleanup", "rate", "60")) == made + 1
+    assert ask(path, "cleanup", "lots") == "unknown command\n"
+    assert ask(path, "cleanup", "-1") == "unknown command\n"
+
+
+def test_mounts_of_one_repository_have_a_socket_each(
+    golden: Golden, server: Callable[[Path], Server], mount: Callable[..., Path], tmp_path: Path
+) -> None:
+    url = server(golden.repositories[NAME].root).url
+    settings = golden_settings(golden, NAME, url, tmp_path / "cache", CVMFS_SHARED_CACHE="yes")
+    first, second = (mount(NAME, settings) for _ in range(2))
+    path = tmp_path / "cache" / "shared" / f"cvmfs_io.{NAME}"
+    (beside,) = path.parent.glob(f"{path.name}.*")
+    assert ask(path, "mountpoint") == f"{first}\n"
+    assert ask(beside, "mountpoint") == f"{second}\n"
+    mounts.unmount(second)
+    assert ask(path, "mountpoint") == f"{first}\n"
+
+
+@pytest.mark.parametrize("command", sorted(answers.NOT_YET))
+def test_what_cannot_be_done_is_one_sentence(command: str) -> None:
+    one = answers.Answers(*(None,) * 5)  # type: ignore[arg-type] # such an answer needs no facts
+    reply = one(f"{command} 1 2")
+    assert reply == f"'{command} 1 2' is not available in this version of nearfs: {answers.NOT_YET[command]}\n"
+
+
+def test_unknown_commands_and_silent_callers_do_no_harm(mounted: tuple[Path, Path]) -> None:
+    _, path = mounted
+    with socket.socket(socket.AF_UNIX) as silent:
+        descriptor = os.open(path.parent, os.O_PATH)
+        silent.connect(f"/proc/self/fd/{descriptor}/{path.name}")
+        assert ask(path, "nonsense") == "unknown command\n"
+        os.close(descriptor)
+    assert ask(path, "x" * 1000) == "unknown command\n"
+
+
+def test_nobody_there_is_said_with_exit_code_1(mounted: tuple[Path, Path], tmp_path: Path) -> None:
+    point, _ = mounted
+    mounts.unmount(point)
+    done = processes.run([*TALK, "-p", tmp_path / "cvmfs_io.x", "pid"], check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"Seems like CernVM-FS is not running in {tmp_path} (not found: {tmp_path}/cvmfs_io.x)\n"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "left"))
+    done = processes.run([*TALK, "-p", tmp_path / "left", "pid"], check=False)
+    assert (done.returncode, "Could not access" in done.stderr) == (1, True)
+
+
+def test_an_unknown_owner_is_an_illegal_option(golden: Golden, tmp_path: Path) -> None:
+    configuration, point = tmp_path / "conf", tmp_path / "mnt"
+    point.mkdir()
+    settings = golden_settings(golden, NAME, "http://127.0.0.1:1", tmp_path / "cache", CVMFS_TALK_OWNER="nobody-here")
+    configuration.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+    command = [sys.executable, "-m", "nearfs.compat.cvmfs2", "-o", f"config={configuration}", NAME, str(point)]
+    done = processes.run(command, check=False)
+    assert done.returncode == 2
+    assert "unknown owner of cvmfs_talk socket: nobody-here (2 - illegal options)" in done.stderr
