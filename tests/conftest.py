@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from tests.support.leftovers import Watch
 
 WATCH = pytest.StashKey[Watch]()
 LEFT = pytest.StashKey[list[str]]()
+
+
+# A shell starts background jobs with this signal ignored, and commands that tests interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
