@@ -102,5 +102,5 @@ def test_the_reference_client_is_left_out_unless_it_is_given(
             assert client.run(READ_ALL).exit_code == 0
         finally:
             client.close()
-    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
+    left = subprocess.run(["pgrep", "-f", str(tmp_path / "client-0")], capture_output=True, text=True, check=False)
     assert not left.stdout, left.stdout
