@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import lmod
+from bench.harness import ours
 from bench.trees import python_copy
 from bench.trees.modulefiles import build_modulefiles
 
@@ -25,7 +26,6 @@ FQRN = "demo.example.org"
 MODULES = 1000
 STEP_LIMIT_S = 240
 READY_LIMIT_S = 20
-BIN = Path(sys.executable).parent
 # Writable layers of overlayfs cannot lie on these.
 _UNFIT_FOR_OVERLAY = {"overlay", "overlayfs", "fuse", "aufs"}
 
@@ -72,16 +72,7 @@ class Demo:
         """Runs a command of ours as a user would, prints it, and returns its output; ends the demo if it fails."""
         words = [str(word) for word in command]
         print(f"  $ {' '.join(words).replace(str(self.home), '$DEMO')}", flush=True)
-        environment = {**os.environ, "NEARFS_PREFIX": str(self.prefix)}
-        done = subprocess.run(
-            [str(BIN / words[0]), *words[1:]],
-            env=environment,
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=STEP_LIMIT_S,
-            check=False,
-        )
+        done = ours.run(words, self.prefix, STEP_LIMIT_S)
         if done.returncode:
             raise SystemExit(f"demo: {words[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout
@@ -151,7 +142,7 @@ def fill(tree: Path) -> None:
 def serving(demo: Demo) -> Iterator[str]:
     """Runs `nearfs serve` on a free port and yields its URL."""
     ready = demo.home / "ready"
-    command = [str(BIN / "nearfs"), "serve", "--port", "0", "--root", str(demo.prefix / "srv" / "cvmfs")]
+    command = [str(ours.BIN / "nearfs"), "serve", "--port", "0", "--root", str(demo.prefix / "srv" / "cvmfs")]
     command += ["--ready-file", str(ready), "--access-log", str(demo.access_log)]
     print(f"  $ {' '.join(command[1:]).replace(str(demo.home), '$DEMO')}".replace("  $ ", "  $ nearfs "), flush=True)
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)

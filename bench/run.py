@@ -8,6 +8,7 @@ root. Refuses a debug build of the engine, whose figures would mean nothing. Eve
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from bench import build_probe, scenarios
@@ -49,17 +50,14 @@ def planned(options: argparse.Namespace) -> list[plan.Item]:
         wanted = tuple(options.contender or ("nearfs",))
         blocks = [(names, wanted, line, Effort(3, 60)) for line in lines]
     items = plan.items(blocks, scenarios.ALL, registry.ALL)
-    if options.scenario:
-        kept = set(options.scenario)
-        items = [
-            plan.Item(tuple(n for n in item.scenarios if n in kept), item.tree, item.contender, item.line, item.effort)
-            for item in items
-        ]
-    if options.contender:
-        items = [item for item in items if item.contender in options.contender]
+    kept = set(options.scenario or scenarios.ALL), set(options.contender or registry.ALL)
+    items = [
+        replace(item, scenarios=tuple(name for name in item.scenarios if name in kept[0]))
+        for item in items
+        if item.contender.name in kept[1]
+    ]
     if options.repeats:
-        effort = Effort(options.repeats, float("inf"))
-        items = [plan.Item(item.scenarios, item.tree, item.contender, item.line, effort) for item in items]
+        items = [replace(item, effort=Effort(options.repeats, float("inf"))) for item in items]
     return [item for item in items if item.scenarios]
 
 
@@ -73,7 +71,7 @@ def main(arguments: list[str]) -> int:
     items = planned(options)
     if options.dry_run:
         for item in items:
-            print(f"{item.contender:14} {item.line!s:24} {item.tree:10} {', '.join(item.scenarios)}")
+            print(f"{item.contender.name:18} {item.line!s:24} {item.tree:10} {', '.join(item.scenarios)}")
         return 0
     if os.geteuid() != 0:
         made.error("benchmarks mount file systems and make network namespaces: run as root")
@@ -88,8 +86,8 @@ def main(arguments: list[str]) -> int:
         except CannotRun as reason:
             made.error(str(reason))
         build_probe.build()
-        relay_program()
-        packages.install([registry.ALL[item.contender] for item in items], may_install=not options.no_install)
+        relay_program()  # before anything is timed
+        packages.install([item.contender for item in items], may_install=not options.no_install)
         return enclosure.enter("bench.run", arguments, place)
     from bench.harness.runner import Runner
 

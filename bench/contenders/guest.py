@@ -6,12 +6,12 @@ clients in guests share (`GuestClient`). One thread a client.
 
 import contextlib
 import shlex
-import sys
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.harness import ours
 from bench.harness.commands import Command, Counts, Run
 from bench.harness.contender import Client, Contender, Serving, Tree
 from bench.lab import guest as lab_guest
@@ -28,7 +28,6 @@ _FREE_MIB = 64
 _STEP_LIMIT_S = 300.0
 _PROGRAM = "cvmfs2"
 _CONFIGURATION = f"{WRITABLE}/client.conf"
-_BIN = Path(sys.executable).parent
 
 
 class GuestClient(Client):
@@ -98,7 +97,6 @@ class GuestLocal(Contender):
     """The same programs in the same emulator without any network: the emulator's own cost."""
 
     name = "guest-local"
-    title = "local ext4 in the guest"
     packages = lab_guest.PACKAGES
     is_remote = False
 
@@ -155,7 +153,7 @@ class NearfsClient(GuestClient):
         self._succeed("/bin/mkdir", "-p", POINT, "/run/cvmfs")
 
     def _mount(self) -> float:
-        return self._succeed(str(_BIN / _PROGRAM), "-o", f"config={_CONFIGURATION}", self._tree.fqrn, POINT).wall_s
+        return self._succeed(str(ours.BIN / _PROGRAM), "-o", f"config={_CONFIGURATION}", self._tree.fqrn, POINT).wall_s
 
     def _succeed(self, *argv: str) -> Run:
         environment = {"HOME": WRITABLE, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -168,15 +166,19 @@ class NearfsClient(GuestClient):
 class NearfsServing(Serving):
     """A running server."""
 
-    def __init__(self, home: Path, line: Line, tree: Tree, url: str) -> None:
-        self._home, self._line, self._tree, self._url = home, line, tree, url
+    def __init__(self, home: Path, line: Line, tree: Tree, server: servers.WebServer) -> None:
+        self._home, self._line, self._tree, self._server = home, line, tree, server
+
+    def served(self) -> Counts:
+        """Returns what the server logged."""
+        return self._server.served()
 
     def client(self, number: int = 0) -> Client:
         """Returns a guest with an empty disk for its cache."""
         cache = lab_guest.make_disk(self._home / f"cache-{number}.ext4", _CACHE_DISK_MIB)
         guest = Guest.boot(self._home, self._line, modules=["fuse"], disks=[cache])
         try:
-            return NearfsClient(guest, self._tree, self._url)
+            return NearfsClient(guest, self._tree, self._server.url)
         except BaseException:
             guest.power_off()
             raise
@@ -186,9 +188,9 @@ class GuestNearfs(Contender):
     """nearfs on the kernel on which NFS is measured."""
 
     name = "guest-nearfs"
-    title = "nearfs in the guest"
     packages = lab_guest.PACKAGES
     has_disk_cache = True
+    waits = True
 
     def missing(self) -> str | None:
         """Returns what a guest lacks."""
@@ -197,5 +199,5 @@ class GuestNearfs(Contender):
     @contextlib.contextmanager
     def serving(self, home: Path, line: Line, tree: Tree) -> Iterator[Serving]:
         """Runs `nearfs serve`."""
-        with servers.nearfs_serve(home, line, tree.storage) as url:
-            yield NearfsServing(home, line, tree, url)
+        with servers.nearfs_serve(home, line, tree.storage) as server:
+            yield NearfsServing(home, line, tree, server)

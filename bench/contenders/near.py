@@ -55,7 +55,6 @@ class Local(Contender):
     """The local disk."""
 
     name = "local"
-    title = "local disk"
     is_remote = False
 
     @contextlib.contextmanager
@@ -108,7 +107,6 @@ class Squashfuse(Contender):
     """A gzip image of the tree on the local disk, under squashfuse."""
 
     name = "squashfuse"
-    title = "squashfuse, local image"
     packages = ("squashfs-tools", "squashfuse")
     is_remote = False
 

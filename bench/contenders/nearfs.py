@@ -4,92 +4,35 @@ Owns which server stands at the far end and which client at the near end. All ta
 """
 
 import contextlib
+import importlib.util
 import os
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import ClassVar
 
 from bench.contenders.cvmfs_client import CvmfsClient
+from bench.harness import ours
+from bench.harness.commands import Counts
 from bench.harness.contender import Client, Contender, Serving, Tree
 from bench.lab import servers
 from bench.lab.line import Line
 
 REFERENCE_VARIABLE = "BENCH_REFERENCE_CVMFS2"
 
+StartServer = Callable[[Path, Line, Path], AbstractContextManager[servers.WebServer]]
+
 
 def our_program() -> str:
     """Returns our client's command, as installed beside this interpreter."""
-    return str(Path(sys.executable).parent / "cvmfs2")
-
-
-class _Clients(Serving):
-    def __init__(self, home: Path, line: Line, tree: Tree, url: str, program: str, options: str = "") -> None:
-        self._home, self._line, self._tree = home, line, tree
-        self._url, self._program, self._options = url, program, options
-
-    def client(self, number: int = 0) -> Client:
-        home = self._home / f"client-{number}"
-        return CvmfsClient(home, self._line, self._tree, self._url, program=self._program, options=self._options)
-
-
-class Nearfs(Contender):
-    """Our client and our server."""
-
-    name = "nearfs"
-    title = "nearfs"
-    has_disk_cache = True
-
-    @contextlib.contextmanager
-    def serving(self, home: Path, line: Line, tree: Tree) -> Iterator[Serving]:
-        """Runs `nearfs serve`."""
-        with servers.nearfs_serve(home, line, tree.storage) as url:
-            yield _Clients(home, line, tree, url, our_program())
-
-
-class NearfsNginx(Contender):
-    """Our client, nginx as the server."""
-
-    name = "nearfs-nginx"
-    title = "nearfs from nginx"
-    packages = ("nginx-light",)
-    has_disk_cache = True
-
-    @contextlib.contextmanager
-    def serving(self, home: Path, line: Line, tree: Tree) -> Iterator[Serving]:
-        """Runs nginx."""
-        with servers.nginx(home, line, tree.storage) as url:
-            yield _Clients(home, line, tree, url, our_program())
-
-
-class Portable(Contender):
-    """Our engine under the Python loop."""
-
-    name = "portable"
-    title = "nearfs, loop in Python"
-    has_disk_cache = True
-
-    def missing(self) -> str | None:
-        """Says whether pyfuse3 is missing."""
-        import importlib.util
-
-        return (
-            None if importlib.util.find_spec("pyfuse3") else "pyfuse3 is not installed (pip install nearfs[portable])"
-        )
-
-    @contextlib.contextmanager
-    def serving(self, home: Path, line: Line, tree: Tree) -> Iterator[Serving]:
-        """Runs `nearfs serve`."""
-        with servers.nearfs_serve(home, line, tree.storage) as url:
-            yield _Clients(home, line, tree, url, our_program(), ",loop=python")
+    return str(ours.BIN / "cvmfs2")
 
 
 class _BehindSquid(CvmfsClient):
     """A client whose site's proxy is empty when its own cache is."""
 
-    def __init__(self, home: Path, line: Line, tree: Tree, url: str, squid: servers.Squid) -> None:
-        super().__init__(home, line, tree, url, program=our_program(), proxy=squid.url)
+    def __init__(self, home: Path, line: Line, tree: Tree, url: str, program: str, squid: servers.Squid) -> None:
+        super().__init__(home, line, tree, url, program=program, proxy=squid.url)
         self._squid = squid
 
     def mount(self, *, empty_cache: bool) -> float:
@@ -100,40 +43,69 @@ class _BehindSquid(CvmfsClient):
         return super().mount(empty_cache=empty_cache)
 
 
-class _SquidServing(Serving):
-    def __init__(self, home: Path, line: Line, tree: Tree, url: str, squid: servers.Squid) -> None:
-        self._home, self._line, self._tree, self._url, self._squid = home, line, tree, url, squid
+class _Serving(Serving):
+    """A running web server, and the Squid before it where there is one."""
+
+    def __init__(self, way: "OverHttp", home: Path, line: Line, tree: Tree, server: servers.WebServer) -> None:
+        self._way, self._home, self._line, self._tree, self._server = way, home, line, tree, server
+        self.squid = servers.Squid(home, line) if way.has_squid else None
 
     def client(self, number: int = 0) -> Client:
-        return _BehindSquid(self._home / f"client-{number}", self._line, self._tree, self._url, self._squid)
+        home, program, url = self._home / f"client-{number}", self._way.program(), self._server.url
+        if self.squid is not None:
+            return _BehindSquid(home, self._line, self._tree, url, program, self.squid)
+        return CvmfsClient(home, self._line, self._tree, url, program=program, options=self._way.options)
+
+    def served(self) -> Counts:
+        """Returns what the server logged."""
+        return self._server.served()
 
 
-class NearfsSquid(Contender):
-    """Our client behind a Squid at the near end, our server at the far end."""
+class OverHttp(Contender):
+    """A client of CernVM-FS repositories and a web server, with or without a Squid at the near end."""
 
-    name = "nearfs-squid"
-    title = "nearfs through Squid"
-    packages = ("squid",)
     has_disk_cache = True
+
+    def __init__(self, name: str, server: StartServer, *, has_squid: bool = False, options: str = "") -> None:
+        self.name = name
+        self.has_squid = has_squid
+        #: Further mount options, each with a comma before it.
+        self.options = options
+        self._start_server = server
+        nginx = ("nginx-light",) if server is servers.nginx else ()
+        self.packages = (*nginx, "squid") if has_squid else nginx
+
+    def program(self) -> str:
+        """Returns the client's command."""
+        return our_program()
 
     @contextlib.contextmanager
     def serving(self, home: Path, line: Line, tree: Tree) -> Iterator[Serving]:
-        """Runs `nearfs serve` and a Squid."""
-        squid = servers.Squid(home, line)
-        try:
-            with servers.nearfs_serve(home, line, tree.storage) as url:
-                yield _SquidServing(home, line, tree, url, squid)
-        finally:
-            squid.stop()
+        """Runs the server, and ends the Squid that clients started."""
+        with self._start_server(home, line, tree.storage) as server:
+            serving = _Serving(self, home, line, tree, server)
+            try:
+                yield serving
+            finally:
+                if serving.squid is not None:
+                    serving.squid.stop()
 
 
-class Reference(Contender):
-    """The reference system's client, where one is given by path; nginx as the server."""
+class Portable(OverHttp):
+    """Our engine under the Python loop."""
 
-    name = "reference"
-    title = "CernVM-FS client"
-    packages: ClassVar[tuple[str, ...]] = ("nginx-light",)
-    has_disk_cache = True
+    def missing(self) -> str | None:
+        """Says whether pyfuse3 is missing."""
+        is_there = importlib.util.find_spec("pyfuse3") is not None
+        return None if is_there else "pyfuse3 is not installed (pip install 'nearfs[portable]')"
+
+
+class Reference(OverHttp):
+    """The reference system's client, where one is given by path."""
+
+    def program(self) -> str:
+        """Returns the command that was given."""
+        return os.environ[REFERENCE_VARIABLE]
 
     def missing(self) -> str | None:
         """Says whether it was given."""
@@ -142,8 +114,12 @@ class Reference(Contender):
             return f"not given ({REFERENCE_VARIABLE}=/path/to/cvmfs2)"
         return None if shutil.which(program) else f"{REFERENCE_VARIABLE}={program} is no program"
 
-    @contextlib.contextmanager
-    def serving(self, home: Path, line: Line, tree: Tree) -> Iterator[Serving]:
-        """Runs nginx."""
-        with servers.nginx(home, line, tree.storage) as url:
-            yield _Clients(home, line, tree, url, os.environ[REFERENCE_VARIABLE])
+
+ALL = (
+    OverHttp("nearfs", servers.nearfs_serve),
+    OverHttp("nearfs-nginx", servers.nginx),
+    OverHttp("nearfs-squid", servers.nearfs_serve, has_squid=True),
+    OverHttp("nearfs-nginx-squid", servers.nginx, has_squid=True),
+    Portable("portable", servers.nearfs_serve, options=",loop=python"),
+    Reference("reference", servers.nginx),
+)

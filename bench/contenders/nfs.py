@@ -9,7 +9,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from bench.contenders.guest import POINT, GuestClient
 from bench.harness.commands import Counts
@@ -85,9 +84,10 @@ class _Nfs(Contender):
     """What the four have in common."""
 
     packages = (*ganesha.PACKAGES, *lab_guest.PACKAGES)
-    version: ClassVar[int]
+    waits = True
+    version: int
     #: Mount options, as `mount -o` takes them.
-    options: ClassVar[str]
+    options: str
 
     def missing(self) -> str | None:
         """Returns what server or guest lack."""
@@ -104,7 +104,6 @@ class Nfs3(_Nfs):
     """Version 3 as `mount` does it when told nothing else."""
 
     name = "nfs3"
-    title = "NFSv3, default options"
     version = 3
     options = _BASE[3]
 
@@ -113,7 +112,6 @@ class Nfs4(_Nfs):
     """Version 4.2 as `mount` does it when told nothing else."""
 
     name = "nfs4"
-    title = "NFSv4.2, default options"
     version = 4
     options = _BASE[4]
 
@@ -122,7 +120,6 @@ class Nfs3Tuned(_Nfs):
     """Version 3 for a tree that hardly ever changes."""
 
     name = "nfs3-tuned"
-    title = f"NFSv3, {_TUNED}"
     version = 3
     options = f"{_BASE[3]},{_TUNED}"
 
@@ -131,7 +128,6 @@ class Nfs4Tuned(_Nfs):
     """Version 4.2 for a tree that hardly ever changes."""
 
     name = "nfs4-tuned"
-    title = f"NFSv4.2, {_TUNED}"
     version = 4
     options = f"{_BASE[4]},{_TUNED}"
 

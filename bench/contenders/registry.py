@@ -8,11 +8,7 @@ from bench.harness.contender import Contender
 ALL: Mapping[str, Contender] = {
     contender.name: contender
     for contender in (
-        nearfs.Nearfs(),
-        nearfs.NearfsNginx(),
-        nearfs.NearfsSquid(),
-        nearfs.Portable(),
-        nearfs.Reference(),
+        *nearfs.ALL,
         nfs.Nfs3(),
         nfs.Nfs3Tuned(),
         nfs.Nfs4(),

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from bench.harness.commands import Command, Counts, Run
 from bench.lab.line import Line
@@ -67,16 +66,16 @@ class Client(ABC):
 class Contender(ABC):
     """A way to reach a tree. Subclasses are listed in `bench.contenders.registry`."""
 
-    #: Short name, as on the command line and in results.
-    name: ClassVar[str]
-    #: What readers see.
-    title: ClassVar[str]
+    #: Short name, as on the command line and in results; `figures.CONTENDERS` has what readers see.
+    name: str
     #: Debian packages that it needs beyond those of the project.
-    packages: ClassVar[tuple[str, ...]] = ()
+    packages: tuple[str, ...] = ()
     #: False where nothing crosses the line (upper bounds): measured once, not for every line.
-    is_remote: ClassVar[bool] = True
+    is_remote: bool = True
     #: True where a disk cache outlives a mount; without, "warm" is no state of its own.
-    has_disk_cache: ClassVar[bool] = False
+    has_disk_cache: bool = False
+    #: True where over a long line it does little but wait, so that several may be measured side by side.
+    waits: bool = False
 
     def missing(self) -> str | None:
         """Returns in one sentence why it cannot be measured here, None where it can (packages are installed before)."""
@@ -94,3 +93,7 @@ class Serving(ABC):
     @abstractmethod
     def client(self, number: int = 0) -> Client:
         """Returns a new client at the near end; `number` tells several at once apart. The caller closes it."""
+
+    def served(self) -> Counts:
+        """Returns requests and bytes of bodies as the server counted them so far, None where it cannot tell."""
+        return Counts()

@@ -14,20 +14,21 @@ MIN_STALL_RTT_MS = 1  # below, a millisecond of processor time would count as ma
 
 SCENARIOS = {
     "mount": "Mount",
+    "first-byte": "Mount and first byte",
     "json-tool": "python3 -m json.tool",
     "module-avail": "module avail",
-    "package-import": "Import of a large package",
-    "stat-storm": "Stat storm, as git status does it",
-    "find": "find over the whole tree",
-    "tar": "tar of the whole tree",
-    "small-opens": "Many small opens",
-    "big-file-sequential": "Sequential read of a large file",
-    "big-file-random": "Random reads of a large file",
-    "huge-directory": "ls -l of a huge directory",
-    "first-byte": "First byte after a mount",
-    "ten-clients": "Ten clients behind one line",
-    "new-revision": "A new revision while running",
-    "publish": "Publish and replicate",
+    "package-import": "import sympy, 1,600 files",
+    "stat-storm": "git status over 1,200 files",
+    "find": "find -size over 1,200 files",
+    "tar": "tar of 240 small files",
+    "small-opens": "Open, read and close 240 small files",
+    "big-file-sequential": "Read of 1 GiB in order",
+    "big-file-random": "50 random reads in 1 GiB",
+    "huge-directory": "ls -l of 200,000 entries",
+    "ten-clients": "json.tool on ten clients at once",
+    "new-revision": "Mount and module avail after a change of 10 modulefiles",
+    "publish-30000": "Publish of 30,000 small files",
+    "publish-one-file": "Publish of a change of one file",
 }
 TALK = ("json-tool", "module-avail")
 CONTENDERS = {
@@ -39,11 +40,13 @@ CONTENDERS = {
     "nearfs": "nearfs",
     "nearfs-nginx": "nearfs from nginx",
     "nearfs-squid": "nearfs through Squid",
+    "nearfs-nginx-squid": "nearfs from nginx through Squid",
     "portable": "nearfs, portable loop",
     "guest-nearfs": "nearfs in the guest",
     "guest-local": "the guest's local disk",
     "squashfuse": "squashfuse, local",
     "local": "ext4, local",
+    "floor": "read, deflate and hash alone",
 }
 # What samples may hold beside what every scenario measures, and how it is headed.
 _HEADINGS = {
@@ -52,6 +55,8 @@ _HEADINGS = {
     "fetched_bytes": "bytes",
     "upcalls": "upcalls",
     "wire_bytes": "bytes on the line",
+    "server_requests": "requests at the server",
+    "server_bytes": "bytes from the server",
     "mib_per_s": "MiB/s",
 }
 _UNITS = {"_s": " (s)", "_us": " (µs)", "_ns": " (ns)", "_bytes": " (bytes)"}

@@ -14,6 +14,8 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 _COMMAND_SECONDS = 10
+# Programs that are measured, or that measured ones run on.
+_PACKAGES = ("git", "lmod", "nfs-ganesha", "nginx-light", "squashfuse", "squid", "user-mode-linux")
 
 
 def machine_block() -> dict[str, Any]:
@@ -27,6 +29,7 @@ def machine_block() -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "rustc": _output(["rustc", "--version"]),
+        "packages": _packages(),
         "git_commit": _output(["git", "-C", str(top), "rev-parse", "HEAD"]),
         "git_dirty": None if changes is None else bool(changes),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -58,6 +61,15 @@ def write_result(name: str, payload: dict[str, Any], directory: Path = RESULTS, 
     finally:
         os.unlink(temporary)
     return path
+
+
+def _packages() -> str | None:
+    """Returns NAME VERSION of the Debian packages that rows depend on, as far as they are installed; None elsewhere."""
+    listed = _output(["dpkg-query", "-W", "-f", "${Package} ${Version} ${Status}\\n"])
+    if listed is None:
+        return None
+    rows = [row.split(" ") for row in listed.splitlines()]
+    return ", ".join(f"{row[0]} {row[1]}" for row in rows if row[0] in _PACKAGES and row[-1] == "installed")
 
 
 def _output(command: list[str]) -> str | None:

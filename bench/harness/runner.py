@@ -7,6 +7,7 @@ alone. The main thread and one thread for each patient item; cells are guarded b
 
 import contextlib
 import shutil
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import scenarios
-from bench.contenders import registry
 from bench.harness.contender import Tree
 from bench.harness.display import Display, summary
+from bench.harness.figures import scenario_title
 from bench.harness.machine import write_result
 from bench.harness.plan import Item
 from bench.harness.processes import CommandFailed
@@ -29,7 +30,7 @@ from bench.trees.catalogue import RECIPES
 
 # Four guests of a quarter of a core each, on the two cores of a small machine.
 SIDE_BY_SIDE = 4
-_EXPECTED = (CommandFailed, ServerError, lines.LineError, OSError, ValueError)
+_EXPECTED = (CommandFailed, ServerError, lines.LineError, subprocess.SubprocessError, OSError, ValueError)
 
 
 class Runner:
@@ -78,25 +79,25 @@ class Runner:
         }
 
     def _side_by_side(self, items: list[Item]) -> None:
-        names = ", ".join(f"{item.contender} ({item.line})" for item in items)
-        self._display.step(f"side by side, each over a line of its own: {names};", items[0].contender, None)
+        names = ", ".join(f"{item.contender.name} ({item.line})" for item in items)
+        self._display.step(f"side by side, each over a line of its own: {names};", items[0].contender.name, None)
         with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
             beside = min(len(items), SIDE_BY_SIDE)
             for done in [pool.submit(self._item, item, f"lane{n}", beside) for n, item in enumerate(items)]:
                 done.result()
 
     def _is_there(self, item: Item) -> bool:
-        why = registry.ALL[item.contender].missing()
+        why = item.contender.missing()
         if why is not None:
-            entry = {"contender": item.contender, "scenario": "", "why": why}
+            entry = {"contender": item.contender.name, "scenario": "", "why": why}
             if entry not in self._absent:
                 self._absent.append(entry)
-                self._say(f"{item.contender}: left out: {why}")
+                self._say(f"{item.contender.name}: left out: {why}")
         return why is None
 
     def _item(self, item: Item, lane: str, beside: int) -> None:
-        contender = registry.ALL[item.contender]
-        home = self._home / f"{lane}-{item.contender}-{time.monotonic_ns()}"
+        contender = item.contender
+        home = self._home / f"{lane}-{contender.name}-{time.monotonic_ns()}"
         home.mkdir()
         try:
             site, tree = self._tree(item.tree)
@@ -108,12 +109,12 @@ class Runner:
                 for name in item.scenarios:
                     if beside == 1:
                         where = item.line if contender.is_remote else None
-                        self._display.step(scenarios.ALL[name].title, item.contender, where)
+                        self._display.step(scenario_title(name), contender.name, where)
                     record = _Recorder(self, item, contender.is_remote, beside)
                     setting = Setting(contender, serving, line, tree, site, record, item.effort)
                     self._scenario(name, setting)
         except _EXPECTED as error:
-            self._failed(item.contender, ", ".join(item.scenarios), error)
+            self._failed(contender.name, ", ".join(item.scenarios), error)
         finally:
             shutil.rmtree(home, ignore_errors=True)
 
@@ -181,5 +182,5 @@ class _Recorder:
         self._runner, self._item, self._is_remote, self._beside = runner, item, is_remote, beside
 
     def __call__(self, scenario: str, state: str, sample: Sample, contender: str | None = None) -> None:
-        key = (scenario, contender or self._item.contender, state, self._item.line if self._is_remote else None)
+        key = (scenario, contender or self._item.contender.name, state, self._item.line if self._is_remote else None)
         self._runner.keep(key, sample, self._beside)

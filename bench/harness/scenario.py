@@ -5,12 +5,12 @@ samples go (the caller's `record`). One thread a client.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bench.harness.commands import Command, Run
+from bench.harness.commands import Command, Counts, Run
 from bench.harness.contender import Client, Contender, Serving, Tree
 from bench.harness.processes import CommandFailed
 from bench.harness.result import Sample
@@ -57,33 +57,51 @@ class Scenario:
     """A question about a tree; `measure` answers it for one setting."""
 
     name: str
-    title: str
     tree: str
     measure: Callable[[Setting], None]
     #: Contenders' names that it makes sense for; None for all.
     only: frozenset[str] | None = None
 
 
-def accounted(client: Client, line: Line, work: Callable[[], Run]) -> tuple[Run, Sample]:
-    """Runs `work` and returns it with its sample: times, and the client's and the line's counts."""
-    counts, traffic = client.counts(), line.traffic()
-    run = work()
-    asked, crossed = client.counts().since(counts), line.traffic()
-    sample: Sample = {
-        "wall_s": run.wall_s,
-        "user_s": run.user_s,
-        "system_s": run.system_s,
-        "requests": asked.requests,
-        "fetched_bytes": asked.fetched_bytes,
-        "upcalls": asked.upcalls,
-        "wire_bytes": crossed.up_bytes + crossed.down_bytes - traffic.up_bytes - traffic.down_bytes,
-    }
-    return run, sample
+class Tally:
+    """Counts of some clients, the server and the line, from the moment when it is made."""
+
+    def __init__(self, setting: Setting, clients: Sequence[Client]) -> None:
+        self._setting, self._clients = setting, clients
+        self._served, self._asked, self._crossed = self._now()
+
+    def sample(self) -> Sample:
+        """Returns what was counted since, as a sample has it."""
+        served, asked, crossed = self._now()
+        at_server = served.since(self._served)
+        by_client = [now.since(then) for now, then in zip(asked, self._asked, strict=True)]
+        return {
+            "requests": _sum([counts.requests for counts in by_client]),
+            "fetched_bytes": _sum([counts.fetched_bytes for counts in by_client]),
+            "upcalls": _sum([counts.upcalls for counts in by_client]),
+            "server_requests": at_server.requests,
+            "server_bytes": at_server.fetched_bytes,
+            "wire_bytes": crossed - self._crossed,
+        }
+
+    def _now(self) -> tuple[Counts, list[Counts], int]:
+        traffic = self._setting.line.traffic()
+        asked = [client.counts() for client in self._clients]
+        return self._setting.serving.served(), asked, traffic.up_bytes + traffic.down_bytes
+
+
+def _sum(values: list[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def times(run: Run) -> Sample:
+    """Returns what a run took, as a sample has it."""
+    return {"wall_s": run.wall_s, "user_s": run.user_s, "system_s": run.system_s}
 
 
 def of_command(
     name: str,
-    title: str,
     tree: str,
     command: Callable[[Path], Command],
     check: Callable[[Run], None],
@@ -100,7 +118,9 @@ def of_command(
         client = setting.serving.client()
 
         def once(state: str) -> None:
-            run, sample = accounted(client, setting.line, lambda: client.run(words))
+            tally = Tally(setting, [client])
+            run = client.run(words)
+            sample = {**times(run), **tally.sample()}
             if run.exit_code:
                 raise CommandFailed(f"{name}, {state}: exit code {run.exit_code}: {run.stderr[-1000:]}")
             check(run)
@@ -120,7 +140,7 @@ def of_command(
         finally:
             client.close()
 
-    return Scenario(name, title, tree, measure)
+    return Scenario(name, tree, measure)
 
 
 def said(text: str) -> Callable[[Run], None]:

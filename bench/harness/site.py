@@ -3,20 +3,17 @@
 Owns making repositories and revisions. Serves and mounts nothing: contenders do. Main thread only.
 """
 
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.harness import ours
 from bench.harness.contender import Tree
 from bench.harness.processes import CommandFailed
 
 COMMAND_LIMIT_S = 1800
-BIN = Path(sys.executable).parent
 
 
 @dataclass(frozen=True)
@@ -43,17 +40,9 @@ class Site:
 
     def server(self, verb: str, *words: str | Path) -> float:
         """Runs `cvmfs_server VERB ... FQRN` and returns its seconds."""
-        command = [str(BIN / "cvmfs_server"), verb, *map(str, words), self.fqrn]
+        command = ["cvmfs_server", verb, *map(str, words), self.fqrn]
         started = time.monotonic()
-        done = subprocess.run(
-            command,
-            env={**os.environ, "NEARFS_PREFIX": str(self.prefix)},
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_LIMIT_S,
-            check=False,
-        )
+        done = ours.run(command, self.prefix, COMMAND_LIMIT_S)
         if done.returncode:
             raise CommandFailed(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
         return time.monotonic() - started

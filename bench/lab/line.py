@@ -7,6 +7,7 @@ be up at once, each with its own namespaces, so all have the same addresses. One
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import secrets
@@ -103,8 +104,9 @@ class Line:
         return parsed
 
 
+@functools.cache
 def relay_program() -> Path:
-    """Returns the relay's binary, built if it is not up to date."""
+    """Returns the relay's binary, built if it is not up to date; once a process."""
     top = Path(__file__).resolve().parent.parent.parent
     command = ["cargo", "build", "--release", "--locked", "--quiet", "-p", "nearfs-relay"]
     done = subprocess.run(command, cwd=top, capture_output=True, text=True, timeout=600, check=False)

@@ -1,19 +1,21 @@
 """Web servers and proxies at the ends of a line, each started for one measurement and ended with it.
 
-Owns their configurations (all below one directory) and their lives. Does not own what is asked of them. The servers
-log nothing that is counted: requests are counted by the client that makes them, bytes by the line.
+Owns their configurations (all below one directory), their lives, and what they log of requests. Does not own what is
+asked of them.
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.harness import ours
+from bench.harness.commands import Counts
 from bench.lab.line import FAR_ADDRESS, NEAR_ADDRESS, Line
 from bench.lab.namespaces import inside
 
@@ -21,24 +23,58 @@ PORT = 8000
 PROXY_PORT = 3128
 _READY_LIMIT_S = 20.0
 _END_LIMIT_S = 10.0
+# Servers log a request when it is done, which may be a moment after the client has its answer.
+_LOG_QUIET_S, _LOG_LIMIT_S = 0.02, 2.0
 
 
 class ServerError(Exception):
     """A server did not start; the text has the end of its log."""
 
 
+class WebServer:
+    """A running web server: `url` is `http://ADDRESS:PORT`; its log has a JSON object with `bytes` for each request."""
+
+    def __init__(self, url: str, log: Path) -> None:
+        self.url = url
+        self._log = log
+        self._read = 0
+        self._counts = Counts(0, 0)
+
+    def served(self) -> Counts:
+        """Returns requests and bytes of bodies so far; waits a moment for the lines of what has just been served."""
+        deadline = time.monotonic() + _LOG_LIMIT_S
+        size = -1
+        while size != self._size() and time.monotonic() < deadline:
+            size = self._size()
+            time.sleep(_LOG_QUIET_S)
+        if size <= self._read:
+            return self._counts
+        with self._log.open("rb") as log:
+            log.seek(self._read)
+            whole, _, _ = log.read().rpartition(b"\n")
+        lines = [json.loads(line) for line in whole.splitlines()]
+        self._read += len(whole) + 1 if whole else 0
+        requests, sent = self._counts.requests or 0, self._counts.fetched_bytes or 0
+        self._counts = Counts(requests + len(lines), sent + sum(int(line["bytes"]) for line in lines))
+        return self._counts
+
+    def _size(self) -> int:
+        return self._log.stat().st_size if self._log.exists() else 0
+
+
 @contextlib.contextmanager
-def nearfs_serve(home: Path, line: Line, storage: Path) -> Iterator[str]:
-    """Runs `nearfs serve` at the far end and yields `http://ADDRESS:PORT`."""
-    program = Path(sys.executable).parent / "nearfs"
-    words = ["serve", "--host", FAR_ADDRESS, "--port", str(PORT), "--root", str(storage)]
+def nearfs_serve(home: Path, line: Line, storage: Path) -> Iterator[WebServer]:
+    """Runs `nearfs serve` at the far end."""
+    program = ours.BIN / "nearfs"
+    log = home / "access.jsonl"
+    words = ["serve", "--host", FAR_ADDRESS, "--port", str(PORT), "--root", str(storage), "--access-log", str(log)]
     with _running(line.far_command(str(program), *words), home / "serve.log", line.far, FAR_ADDRESS, PORT):
-        yield f"http://{FAR_ADDRESS}:{PORT}"
+        yield WebServer(f"http://{FAR_ADDRESS}:{PORT}", log)
 
 
 @contextlib.contextmanager
-def nginx(home: Path, line: Line, storage: Path) -> Iterator[str]:
-    """Runs nginx at the far end over the same files and yields `http://ADDRESS:PORT`."""
+def nginx(home: Path, line: Line, storage: Path) -> Iterator[WebServer]:
+    """Runs nginx at the far end over the same files."""
     places = "".join(
         f"    {kind}_temp_path {home}/nginx-{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -51,7 +87,8 @@ error_log {home}/nginx.log;
 daemon off;
 events {{ worker_connections 1024; }}
 http {{
-{places}    access_log off;
+{places}    log_format counted '{{"bytes": $body_bytes_sent}}';
+    access_log {home}/access.jsonl counted;
     sendfile on;
     tcp_nodelay on;
     keepalive_requests 100000;
@@ -65,7 +102,7 @@ http {{
     )
     command = line.far_command("nginx", "-c", str(configuration), "-e", f"{home}/nginx.log")
     with _running(command, home / "nginx.out", line.far, FAR_ADDRESS, PORT):
-        yield f"http://{FAR_ADDRESS}:{PORT}"
+        yield WebServer(f"http://{FAR_ADDRESS}:{PORT}", home / "access.jsonl")
 
 
 class Squid:

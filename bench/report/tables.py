@@ -162,6 +162,7 @@ def machine_grid(result: Result) -> Grid:
         "memory": f"{ram / 2**30:.1f} GiB" if isinstance(ram, int | float) and ram else "unknown",
         "kernel": str(block.get("kernel", "unknown")),
         "Python, Rust": f"{block.get('python', 'unknown')}, {block.get('rustc', 'unknown')}",
+        "Debian packages": block.get("packages") or "unknown",
         "commit": commit,
         "date, profile": f"{block.get('date', 'unknown')}, {result.profile}",
         "took": took,

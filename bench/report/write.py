@@ -5,10 +5,8 @@ page stays byte for byte. Nothing is written before everything was made. Main th
 """
 
 import argparse
-import contextlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from bench.harness.figures import Board
@@ -16,6 +14,7 @@ from bench.harness.grid import escape
 from bench.harness.results_file import Result, UnreadableResult, read_result
 from bench.report import pages
 from bench.report.joining import join
+from nearfs.publish import files
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 IMAGES = PROJECT / "docs" / "images"
@@ -64,13 +63,13 @@ def write_report(results: list[Path], docs: Path, readme: Path | None, images: P
         for form in ("svg", "png"):
             path = images / f"{name}.{form}"
             if name in drawn:
-                replace(path, drawn[name][form])
+                files.replace(path, drawn[name][form])
                 written.append(path)
             else:
                 # A plot of an earlier result beside the tables of this one would be a lie.
                 path.unlink(missing_ok=True)
     for path, text in made.items():
-        replace(path, text.encode("utf-8"))
+        files.replace(path, text.encode("utf-8"))
     return [*written, *made]
 
 
@@ -116,20 +115,3 @@ def _sources(results: list[Path], page: Path) -> list[str]:
 
 def _relative(path: Path, page: Path) -> str:
     return Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix()
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Replaces a file as a whole or not at all; its permissions stay."""
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fchmod(out.fileno(), mode)
-            os.fsync(out.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise

@@ -12,4 +12,4 @@ def command(_source: Path) -> Command:
     return probing.command("read_sequential", ["big"])
 
 
-SCENARIO = of_command("big-file-sequential", "read 1 GiB in order", "big", command, probing.check, probing.figures)
+SCENARIO = of_command("big-file-sequential", "big", command, probing.check, probing.figures)

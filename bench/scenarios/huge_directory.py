@@ -19,4 +19,4 @@ def check(run: Run) -> None:
         raise CommandFailed(f"ls lists {run.stdout.strip()} lines for {WIDE_ENTRIES} entries")
 
 
-SCENARIO = of_command("huge-directory", "ls -l of 200,000 entries", "wide", command, check)
+SCENARIO = of_command("huge-directory", "wide", command, check)

@@ -13,4 +13,6 @@ def command(_source: Path) -> Command:
     return Command((*argv, "-m", "json.tool"), environment, '{"answer": 42}')
 
 
-SCENARIO = of_command("json-tool", "python3 -m json.tool", "software", command, said('"answer": 42'))
+check = said('"answer": 42')
+
+SCENARIO = of_command("json-tool", "software", command, check)

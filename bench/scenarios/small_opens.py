@@ -13,6 +13,4 @@ def command(source: Path) -> Command:
     return probing.command("open_read_close", [str(path.relative_to(source)) for path in files])
 
 
-SCENARIO = of_command(
-    "small-opens", "open, read, close 240 small files", "files", command, probing.check, probing.figures
-)
+SCENARIO = of_command("small-opens", "files", command, probing.check, probing.figures)

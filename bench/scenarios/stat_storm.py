@@ -40,4 +40,4 @@ def check(run: Run) -> None:
         raise CommandFailed(f"git status sees changes: {run.stdout[:500]}")
 
 
-SCENARIO = of_command("stat-storm", "git status, 1,200 files", "files", command, check)
+SCENARIO = of_command("stat-storm", "files", command, check)

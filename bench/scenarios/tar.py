@@ -20,4 +20,4 @@ def check(run: Run) -> None:
         raise CommandFailed(f"the archive has {run.stdout.strip()} bytes only")
 
 
-SCENARIO = of_command("tar", "tar of 240 small files", "files", command, check)
+SCENARIO = of_command("tar", "files", command, check)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness import plan
+from bench import run
+from bench.harness import enclosure, plan
 from bench.harness.results_file import read_result
+from nearfs import _native
 from tests.support import processes
 from tests.support.waiting import wait_until
 
@@ -53,6 +55,8 @@ def test_a_run_keeps_a_result_and_nothing_else(tmp_path: Path) -> None:
     assert all(len(cell.samples) == 2 for cell in cells.values())
     small_opens = cells["small-opens", "nearfs", "cold"]
     assert small_opens.median("requests") == 241  # a nested catalog, and an object for each file
+    assert small_opens.median("server_requests") == 241
+    assert small_opens.median("server_bytes") == small_opens.median("fetched_bytes")
     assert cells["small-opens", "nearfs", "hot"].median("requests") == 0
     assert min(small_opens.values("wire_bytes")) > min(small_opens.values("fetched_bytes")) > 100_000
     assert cells["find", "nearfs", "hot"].median("upcalls") is not None
@@ -91,9 +95,20 @@ def test_a_run_that_is_stopped_leaves_nothing(tmp_path: Path, number: signal.Sig
     assert not left[0].exists()
 
 
-def test_a_debug_build_and_unknown_names_are_refused(tmp_path: Path) -> None:
+def test_unknown_names_are_refused(tmp_path: Path) -> None:
     done = processes.run(command("--scenario", "nonsense"), env=environment(tmp_path), check=False)
     assert (done.returncode, "not known: nonsense; there are: mount" in done.stderr) == (2, True)
+
+
+def test_a_debug_build_is_refused_before_anything_is_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_native, "is_debug_build", lambda: True)
+    monkeypatch.setattr(enclosure, "enter", lambda *_: pytest.fail("it went on"))
+    with pytest.raises(SystemExit) as ended:
+        run.main(["--no-install", "--scenario", "find"])
+    assert ended.value.code == 2
+    assert "debug build: run `make build` first" in capsys.readouterr().err
 
 
 def test_the_profiles_name_what_there_is() -> None:
