@@ -33,7 +33,7 @@ demo: build ## Publish, serve, mount and use a repository, and print what it too
 	@$(PYTHON) -m bench.demo
 
 test: build ## Run all Python tests, real mounts included (ARGS="-k name" for some)
-	@ci/setup
+	@ci/setup test
 	@$(PYTHON) -m pytest $(ARGS)
 
 lint: ## Run formatters, linters, type and layer checks

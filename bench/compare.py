@@ -28,6 +28,9 @@ _MACHINE = {
     "git_dirty": "uncommitted changes",
 }
 
+# Two results of different profiles share few cells: a hundred names would bury what they share (--json has all).
+_LISTED = 5
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -142,7 +145,8 @@ def _print(a: Result, b: Result, found: list[Pair], alone: dict[str, list[str]])
         print("The two results have no cell in common.")
     for name, labels in alone.items():
         if labels:
-            print(f"Only in {name.upper()} ({len(labels)}): {'; '.join(labels)}.")
+            listed = "; ".join(labels[:_LISTED]) + ("; ..." if len(labels) > _LISTED else "")
+            print(f"Only in {name.upper()} ({len(labels)}): {listed}.")
     for pair in found:
         if pair.grown():
             print(f"More {' and '.join(pair.grown())}: {pair.scenario}, {pair.contender}, {pair.state}, {pair.line}.")
