@@ -18,7 +18,7 @@ from bench.harness import enclosure, packages, plan
 from bench.harness.machine import RESULTS
 from bench.harness.result import LineKey
 from bench.harness.scenario import Effort
-from bench.lab.line import relay_program
+from bench.lab.line import LineError, relay_program
 
 PROFILES = {"quick": plan.quick, "full": plan.full}
 
@@ -85,8 +85,11 @@ def main(arguments: list[str]) -> int:
             place = workplace()
         except CannotRun as reason:
             made.error(str(reason))
-        build_probe.build()
-        relay_program()  # before anything is timed
+        try:
+            build_probe.build()
+            relay_program()  # before anything is timed
+        except (build_probe.BuildError, LineError) as reason:
+            made.error(str(reason))
         packages.install([item.contender for item in items], may_install=not options.no_install)
         return enclosure.enter("bench.run", arguments, place)
     from bench.harness.runner import Runner
@@ -98,4 +101,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:  # before anything was started: while packages are installed, say
+        sys.exit(130)
