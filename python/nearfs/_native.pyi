@@ -20,6 +20,7 @@ __all__ = [
     "Engine",
     "Mount",
     "Progress",
+    "Route",
     "UnservedMount",
     "catalog_facts",
     "check",
@@ -133,6 +134,45 @@ class Mount:
     def root_hash(self) -> str: ...
     @property
     def revision(self) -> int: ...
+    @property
+    def route(self) -> Route: ...
+
+@final
+class Route:
+    """Hosts, proxies and time-outs of a mount, in use. Any thread; nothing waits for the network but `sort_hosts`.
+
+    Lists are as in CVMFS_SERVER_URL and CVMFS_HTTP_PROXY; what is none raises `InvalidInput`. Times in seconds.
+    """
+
+    def hosts(self) -> tuple[list[str], int]:
+        """Returns the hosts in order of preference, and the number of the active one."""
+
+    def switch_host(self) -> None:
+        """Uses the next host."""
+
+    def set_hosts(self, hosts: str) -> None: ...
+    def sort_hosts(self, uuid: str, place: str | None) -> None:
+        """Sorts the hosts by distance, as they see it; raises and leaves their order where they do not tell it."""
+
+    def proxies(self) -> tuple[list[list[str]], int, str, int | None]:
+        """Returns the groups, the number of the one in use, the proxy in use, and the number of the first fallback."""
+
+    def rebalance_proxies(self) -> None:
+        """Chooses anew within the group in use."""
+
+    def switch_proxy_group(self) -> None:
+        """Uses the next group."""
+
+    def set_proxies(self, proxies: str) -> None: ...
+    def set_fallback_proxies(self, proxies: str) -> None: ...
+    def timeouts(self) -> tuple[int, int]:
+        """Returns the time-outs by a proxy and without one."""
+
+    def set_timeouts(self, by_proxy_s: int, direct_s: int) -> None: ...
+    def nameserver(self) -> str | None:
+        """Returns the address of the name server that was named; None for the system's."""
+
+    def set_nameserver(self, address: str) -> None: ...
 
 @final
 class Attr:
@@ -215,6 +255,8 @@ class Engine:
     def root_hash(self) -> str: ...
     @property
     def revision(self) -> int: ...
+    @property
+    def route(self) -> Route: ...
     def mount(self) -> tuple[UnservedMount, int]:
         """Mounts; returns the mount and the device's file descriptor, which from then on belongs to the caller.
 

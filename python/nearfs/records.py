@@ -47,7 +47,11 @@ class Finding(TypedDict):
 
 
 class Network(TypedDict):
-    """How hosts are reached; times in seconds, 0 for "never" where a time says when to go back."""
+    """How hosts are reached; times in seconds, 0 for "never" where a time says when to go back.
+
+    `max_hosts` 0 is all of them. With a `uuid`, hosts are sorted by distance as seen from the proxy, from `place` where
+    that is set, else from where the servers think the `uuid` is.
+    """
 
     proxies: str
     fallback_proxies: str
@@ -60,6 +64,25 @@ class Network(TypedDict):
     host_reset_after_s: int
     low_speed_limit: int
     follow_redirects: bool
+    is_sharded: bool
+    is_indefinite: bool
+    max_hosts: int
+    uuid: str | None
+    place: str | None
+    dns_server: tuple[str, int] | None
+    host_aliases: str | None
+    dns_timeout_s: int
+    dns_retries: int
+    dns_min_ttl_s: int
+    dns_max_ttl_s: int
+    ip_family: int | None
+    ipv4_only: bool
+    max_addresses_per_proxy: int | None
+    headers: list[tuple[str, str]]
+    agent_suffix: str
+    system_authorities: bool
+    authorities_dir: str | None
+    authorities_file: str | None
 
 
 class MountRequest(TypedDict):

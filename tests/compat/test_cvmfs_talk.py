@@ -60,6 +60,38 @@ def test_the_facts_are_those_of_the_mount(mounted: tuple[Path, Path]) -> None:
     assert path.stat().st_mode & 0o777 == 0o660
 
 
+def test_an_operator_moves_hosts_proxies_and_time_outs(mounted: tuple[Path, Path]) -> None:
+    point, path = mounted
+    host = os.getxattr(point, "user.host").decode()
+    assert ask(path, "host", "set", f"http://127.0.0.1:1/cvmfs/{NAME};{host}") == "OK\n"
+    assert ask(path, "host", "info").splitlines()[-1] == f"Active host 0: http://127.0.0.1:1/cvmfs/{NAME}"
+    assert ask(path, "host", "switch") == "OK\n"
+    assert os.getxattr(point, "user.host").decode() == host
+    assert "scheme" in ask(path, "host", "set", "nonsense")
+    assert ask(path, "host", "set") == "Usage: host set <host list>\n"
+    assert ask(path, "host", "probe", "geo") == "Failed\n", "these hosts do not know where they are"
+    assert (point / "hello.txt").read_bytes()
+
+    assert ask(path, "proxy", "set", "http://a:1|http://b:2;DIRECT") == "OK\n"
+    info = ask(path, "proxy", "info").splitlines()
+    assert info[:3] == ["Load-balance groups:", "[0] http://a:1, http://b:2", "[1] DIRECT"]
+    assert re.fullmatch(r"Active proxy: \[0\] http://[ab]:[12]", info[3])
+    assert ask(path, "proxy", "rebalance") == "OK\n"
+    assert ask(path, "proxy", "group", "switch") == "OK\n"
+    assert ask(path, "proxy", "info").splitlines()[-1] == "Active proxy: [1] DIRECT"
+    assert ask(path, "proxy", "fallback", "http://f:3") == "OK\n"
+    assert ask(path, "proxy", "info").splitlines()[-1] == "First fallback group: [1]"
+    assert ask(path, "proxy", "set", "socks://x") == "Failed, no valid proxies\n"
+
+    assert ask(path, "timeout", "set", "3", "4") == "OK\n"
+    assert ask(path, "timeout", "info") == "Timeout with proxy: 3s\nTimeout without proxy: 4s\n"
+    assert ask(path, "timeout", "set", "3") == "Usage: timeout set <proxy> <direct>\n"
+    assert ask(path, "nameserver", "get") == "DNS server not set.\n"
+    assert ask(path, "nameserver", "set", "192.0.2.53") == "OK\n"
+    assert ask(path, "nameserver", "get") == "DNS server address: 192.0.2.53\n"
+    assert "no address" in ask(path, "nameserver", "set", "ns.example.org")
+
+
 def test_internal_affairs_count_what_happens(mounted: tuple[Path, Path]) -> None:
     point, path = mounted
 

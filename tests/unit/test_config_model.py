@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nearfs.client import identity
 from nearfs.config import layers, model
 from nearfs.config.parameters import PARAMETERS, Kind, lacks_effect
 from nearfs.config.values import IdMap
@@ -107,6 +108,7 @@ def test_field(parameters: dict[str, str], field: str, expected: object) -> None
         ({"SERVER_URL": ""}, 2, ["CVMFS_SERVER_URL required"]),
         ({"SERVER_URL": "ftp://h"}, 2, ["ftp://h", "/etc/x.conf"]),
         ({"HTTP_PROXY": ""}, 2, ["CVMFS_HTTP_PROXY required"]),
+        ({"DNS_SERVER": "ns.org"}, 2, ["CVMFS_DNS_SERVER", "ns.org", "expected an address"]),
         ({"MAGIC_XATTRS_VISIBILITY": "x"}, 2, ["CVMFS_MAGIC_XATTRS_VISIBILITY", "rootonly"]),
         ({"XATTR_PRIVILEGED_GIDS": "wheel"}, 2, ["CVMFS_XATTR_PRIVILEGED_GIDS", "wheel"]),
         ({"UID_MAP": "/nonexistent/map"}, 2, ["CVMFS_UID_MAP", "no such map file"]),
@@ -170,7 +172,9 @@ def test_proxies_are_passed_on_and_discovered_in_the_environment_only(
         assert caught.value.exit_code == InitCode.PROXY_DISCOVERY
 
 
-def test_the_network_is_read_with_the_references_defaults() -> None:
+def test_the_network_is_read_with_the_references_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CVMFS_IPV4_ONLY", "CERNVM_UUID", "X509_CERT_DIR", "X509_CERT_BUNDLE", "HOST_ALIASES", "HOSTALIASES"):
+        monkeypatch.delenv(name, raising=False)
     network = dict(config_of(HTTP_PROXY="p").network)
     assert network == {
         "proxies": "p",
@@ -184,7 +188,77 @@ def test_the_network_is_read_with_the_references_defaults() -> None:
         "host_reset_after_s": 0,
         "low_speed_limit": 1024,
         "follow_redirects": False,
+        "is_sharded": False,
+        "is_indefinite": False,
+        "max_hosts": 0,
+        "uuid": None,
+        "place": None,
+        "dns_server": None,
+        "host_aliases": None,
+        "dns_timeout_s": 3,
+        "dns_retries": 1,
+        "dns_min_ttl_s": 60,
+        "dns_max_ttl_s": 86_400,
+        "ip_family": None,
+        "ipv4_only": False,
+        "max_addresses_per_proxy": None,
+        "headers": [],
+        "agent_suffix": "",
+        "system_authorities": False,
+        "authorities_dir": None,
+        "authorities_file": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a:b", [("X-CVMFS-a", "b")]),
+        (" site : CERN Meyrin |n1:x:y", [("X-CVMFS-site", "CERN Meyrin"), ("X-CVMFS-n1", "x:y")]),
+        ("no-good:x|ok:1|nothing|:x|e:", [("X-CVMFS-ok", "1")]),
+        ("a:" + "x" * 1000, []),
+        ("a:b\r\nX: y", []),
+    ],
+)
+def test_tracing_headers_are_read_and_wrong_ones_left_out(text: str, expected: list[tuple[str, str]]) -> None:
+    assert config_of(HTTP_TRACING="yes", HTTP_TRACING_HEADERS=text).network["headers"] == expected
+    assert config_of(HTTP_TRACING_HEADERS=text).network["headers"] == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field", "expected"),
+    [
+        ({"PROXY_SHARD": "yes"}, "is_sharded", True),
+        ({"FAILOVER_INDEFINITELY": "on"}, "is_indefinite", True),
+        ({"MAX_SERVERS": "2"}, "max_hosts", 2),
+        ({"USE_GEOAPI": "yes"}, "uuid", ""),
+        ({"PROXY_TEMPLATE": "p"}, "place", "p"),
+        ({"DNS_SERVER": "10.0.0.1"}, "dns_server", ("10.0.0.1", 53)),
+        ({"DNS_SERVER": "10.0.0.1:5353"}, "dns_server", ("10.0.0.1", 5353)),
+        ({"DNS_SERVER": "fd00::1"}, "dns_server", ("fd00::1", 53)),
+        ({"DNS_SERVER": "[fd00::1]:54"}, "dns_server", ("fd00::1", 54)),
+        ({"DNS_TIMEOUT": "2"}, "dns_timeout_s", 2),
+        ({"DNS_RETRIES": "0"}, "dns_retries", 0),
+        ({"DNS_MIN_TTL": "5"}, "dns_min_ttl_s", 5),
+        ({"DNS_MAX_TTL": "30"}, "dns_max_ttl_s", 30),
+        ({"IPFAMILY_PREFER": "6"}, "ip_family", 6),
+        ({"MAX_IPADDR_PER_PROXY": "1"}, "max_addresses_per_proxy", 1),
+        ({"USE_SSL_SYSTEM_CA": "yes"}, "system_authorities", True),
+    ],
+)
+def test_each_parameter_of_the_network_has_its_field(parameters: dict[str, str], field: str, expected: object) -> None:
+    assert dict(config_of(**parameters).network)[field] == expected
+
+
+def test_the_clients_own_number_is_kept(tmp_path: Path) -> None:
+    first = identity.of(str(tmp_path / "work"))
+    assert identity.of(str(tmp_path / "work")) == first == (tmp_path / "work" / "uuid").read_text().strip()
+    (tmp_path / "work" / "uuid").write_text("nonsense")
+    second = identity.of(str(tmp_path / "work"))
+    assert second != "nonsense"
+    assert identity.of(str(tmp_path / "work")) == second
+    assert os.listdir(tmp_path / "work") == ["uuid"]
+    assert identity.of("/proc/nowhere") != identity.of("/proc/nowhere")
 
 
 def test_symlinks_see_parameters_environment_and_architecture() -> None:

@@ -21,6 +21,7 @@ use crate::attr::{Attr, Listed};
 use crate::errors::Raised;
 use crate::mount::{count_upcalls, counters};
 use crate::opening::{MountRequest, Opened};
+use crate::route::Route;
 use crate::unserved::UnservedMount;
 
 struct Open {
@@ -206,6 +207,11 @@ impl Engine {
     #[getter]
     fn root_hash(&self) -> PyResult<String> {
         Ok(self.open_half()?.opened.client.tree().root().hash.to_string())
+    }
+
+    #[getter]
+    fn route(&self) -> PyResult<Route> {
+        Ok(Route::of(&self.open_half()?.opened.client))
     }
 
     #[getter]

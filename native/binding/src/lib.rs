@@ -15,6 +15,7 @@ mod network;
 mod opening;
 mod progress;
 mod publish;
+mod route;
 mod storage;
 mod tags;
 mod telemetry;
@@ -48,6 +49,8 @@ mod _native {
     use crate::progress::Progress;
     #[pymodule_export]
     use crate::publish::{create_repository, plan_publish, publish_source};
+    #[pymodule_export]
+    use crate::route::Route;
     #[pymodule_export]
     use crate::storage::{create_storage, put_object, read_object, sync_storage, write_named};
     #[pymodule_export]

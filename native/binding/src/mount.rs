@@ -14,6 +14,7 @@ use pyo3::types::PyDict;
 
 use crate::errors::Raised;
 use crate::opening::{MountRequest, Opened};
+use crate::route::Route;
 use crate::values;
 
 /// How long an unmount waits before it becomes a lazy one.
@@ -99,6 +100,11 @@ impl Mount {
     /// Changes the limit of this mount; returns False where there is none to change.
     fn set_cache_limit(&self, limit_bytes: u64) -> bool {
         self.opened.client.cache().quota().map(|quota| quota.set_limit(limit_bytes)).is_some()
+    }
+
+    #[getter]
+    fn route(&self) -> Route {
+        Route::of(&self.opened.client)
     }
 
     #[getter]

@@ -1,16 +1,23 @@
 //! How hosts are reached, as Python's configuration says it (`nearfs.config.network`).
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nearfs_core::transport::http::HttpOptions;
 use nearfs_core::transport::origin::roll;
+use nearfs_core::transport::resolver::{DnsOptions, Family};
 use nearfs_core::transport::retry::RetryPolicy;
-use nearfs_core::transport::{OriginOptions, ProxyGroups};
+use nearfs_core::transport::tls::TlsOptions;
+use nearfs_core::transport::{Origin, OriginOptions, ProxyGroups};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use crate::errors::Raised;
 
-/// Filled by name from a dictionary; times in seconds, 0 for "never" where a time says when to go back.
+/// Filled by name from a dictionary; times in seconds, 0 for "never" where a time says when to go back, and
+/// for "all" where hosts are counted. A `uuid` has the hosts sorted by distance.
 #[derive(Debug, FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct NetworkRequest {
@@ -25,6 +32,25 @@ pub(crate) struct NetworkRequest {
     host_reset_after_s: u64,
     low_speed_limit: u64,
     follow_redirects: bool,
+    is_sharded: bool,
+    is_indefinite: bool,
+    max_hosts: usize,
+    uuid: Option<String>,
+    place: Option<String>,
+    dns_server: Option<(String, u16)>,
+    host_aliases: Option<PathBuf>,
+    dns_timeout_s: u64,
+    dns_retries: u32,
+    dns_min_ttl_s: u64,
+    dns_max_ttl_s: u64,
+    ip_family: Option<u8>,
+    ipv4_only: bool,
+    max_addresses_per_proxy: Option<usize>,
+    headers: Vec<(String, String)>,
+    agent_suffix: String,
+    system_authorities: bool,
+    authorities_dir: Option<PathBuf>,
+    authorities_file: Option<PathBuf>,
 }
 
 impl NetworkRequest {
@@ -39,6 +65,14 @@ impl NetworkRequest {
                 proxy_timeout: Duration::from_secs(self.timeout_s),
                 low_speed_limit: self.low_speed_limit,
                 follow_redirects: self.follow_redirects,
+                user_agent: format!("{}{}", HttpOptions::default().user_agent, self.agent_suffix),
+                headers: self.headers.clone(),
+                dns: self.dns()?,
+                tls: TlsOptions {
+                    use_system: self.system_authorities,
+                    directory: self.authorities_dir.clone(),
+                    bundle: self.authorities_file.clone(),
+                },
                 ..HttpOptions::default()
             },
             retry: RetryPolicy {
@@ -46,9 +80,41 @@ impl NetworkRequest {
                 backoff_init: Duration::from_secs(self.backoff_init_s),
                 backoff_max: Duration::from_secs(self.backoff_max_s),
             },
-            proxies,
+            proxies: proxies.sharded(self.is_sharded),
+            is_indefinite: self.is_indefinite,
             host_reset_after: reset_after(self.host_reset_after_s),
             ..OriginOptions::default()
         })
+    }
+    fn dns(&self) -> Result<DnsOptions, Raised> {
+        let address = |(address, port): &(String, u16)| match address.parse() {
+            Ok(ip) => Ok(SocketAddr::new(ip, *port)),
+            Err(_) => Err(Raised::invalid("use name server", format!("`{address}`: no address (CVMFS_DNS_SERVER)"))),
+        };
+        let server = self.dns_server.as_ref().map(address).transpose()?;
+        Ok(DnsOptions {
+            prefer: match self.ip_family {
+                Some(4) => Some(Family::V4),
+                Some(6) => Some(Family::V6),
+                _ => None,
+            },
+            ipv4_only: self.ipv4_only,
+            max_per_proxy: self.max_addresses_per_proxy,
+            server: Arc::new(Mutex::new(server)),
+            aliases: self.host_aliases.clone(),
+            min_ttl: Duration::from_secs(self.dns_min_ttl_s),
+            max_ttl: Duration::from_secs(self.dns_max_ttl_s),
+            timeout: Duration::from_secs(self.dns_timeout_s),
+            retries: self.dns_retries,
+        })
+    }
+
+    /// Puts the hosts in the order of their distance, where that is wanted, and keeps as many as are wanted.
+    pub(crate) fn arrange_hosts(&self, origin: &Origin) {
+        if let Some(uuid) = &self.uuid {
+            // What is wrong with it is in the log; a mount does not fail for an order.
+            let _ = origin.sort_hosts_by_distance(uuid, self.place.as_deref());
+        }
+        origin.keep_hosts(self.max_hosts);
     }
 }

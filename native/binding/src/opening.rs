@@ -158,8 +158,13 @@ impl MountRequest {
         let runtime = transport::runtime()?;
         let options = self.network.options()?;
         let origin = Arc::new(Origin::open(&self.server_urls.join(";"), options, runtime.handle().clone())?);
+        self.network.arrange_hosts(&origin);
         let cache = Arc::new(self.object_cache(origin)?);
         let snapshot = Snapshot::open(&cache, &trust, &selection)?;
+        if selection == Selection::Current {
+            // A host that lags behind the others shows only beside them; nobody waits for it.
+            cache.origin().compare_hosts_soon();
+        }
         let client = Arc::new(Client::open(cache, &snapshot, self.client_options(trust.keys.pem_texts().concat())?)?);
         Ok(Opened { client, settings, runtime: Some(runtime) })
     }

@@ -166,13 +166,13 @@ fn local_links_are_followed_below_the_root_only() {
 
 #[test]
 fn each_status_has_its_class() {
-    use FailureClass::{Connection, Http};
+    use FailureClass::{Busy, Http};
     let cases = [
         (Reply::Status(404), Http, ErrorKind::NotFound),
         (Reply::Status(410), Http, ErrorKind::NotFound),
         (Reply::Status(400), Http, ErrorKind::Unreachable),
         (Reply::Status(403), Http, ErrorKind::PermissionDenied),
-        (Reply::Status(429), Connection, ErrorKind::Unreachable),
+        (Reply::Status(429), Busy, ErrorKind::Unreachable),
         (Reply::Status(500), Http, ErrorKind::Unreachable),
         (Reply::Status(503), Http, ErrorKind::Unreachable),
         (Reply::Status(304), Http, ErrorKind::Unreachable),
@@ -306,7 +306,7 @@ fn redirects_are_followed_where_allowed_and_never_for_ever() {
         "/a/x" => Reply::Redirect("y".to_owned()),
         "/a/y" => Reply::Redirect("/b/z".to_owned()),
         "/b/z" => Reply::Body(b"here".to_vec()),
-        "/tls" => Reply::Redirect("https://127.0.0.1/x".to_owned()),
+        "/tls" => Reply::Redirect("https://127.0.0.1:1/x".to_owned()),
         _ => Reply::Redirect("/loop".to_owned()),
     };
     let host = ScriptedHost::start(script).unwrap();
@@ -316,7 +316,7 @@ fn redirects_are_followed_where_allowed_and_never_for_ever() {
     assert!(failure.error.to_string().contains("more than 4 redirects"), "{}", failure.error);
     assert_eq!(host.asked().iter().filter(|asked| asked.target == "/loop").count(), 5);
     let failure = fetch(&transport, &host.url(), &Request::new("tls", 10)).0.unwrap_err();
-    assert_eq!(failure.error.kind(), ErrorKind::Unsupported);
+    assert_eq!(failure.error.kind(), ErrorKind::Unreachable);
 }
 
 #[test]
@@ -520,8 +520,8 @@ fn a_dead_proxy_is_left_once_and_not_asked_again() {
     for _ in 0..5 {
         origin.fetch_small("x", 1000, false).unwrap();
     }
-    assert_eq!(silent.asked().len(), 1);
-    assert_eq!(works.asked().len(), 5);
+    let asked_for_x = |host: &ScriptedHost| host.asked().iter().filter(|a| a.target.ends_with("/x")).count();
+    assert_eq!((asked_for_x(&silent), asked_for_x(&works)), (1, 5));
 }
 
 #[test]
@@ -530,13 +530,14 @@ fn refusing_proxies_end_in_a_direct_connection_where_the_site_allows_it() {
     let host = ScriptedHost::start(|_| Reply::Body(b"direct".to_vec())).unwrap();
     let origin = by(&runtime, &[&host.url()], "http://127.0.0.1:1|http://127.0.0.1:2;DIRECT", LONG);
     assert_eq!(origin.fetch_small("x", 10, false).unwrap(), b"direct");
-    assert_eq!(host.asked()[0].target, "/x", "a host is told its own part only");
+    let targets: Vec<String> = host.asked().into_iter().map(|a| a.target).collect();
+    assert_eq!(targets, ["/.cvmfspublished", "/x"], "looked at once, and told its own part only");
     assert_eq!(origin.active_proxy().to_string(), "DIRECT");
     let origin = by(&runtime, &[&host.url()], "http://127.0.0.1:1|http://127.0.0.1:2", LONG);
     let error = origin.fetch_small("x", 10, false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable);
     assert!(error.to_string().contains("by proxy http://127.0.0.1:"), "{error}");
-    assert_eq!(host.asked().len(), 1, "nothing went past the proxies");
+    assert_eq!(host.asked().len(), 2, "nothing went past the proxies");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 """What a mount answers to `cvmfs_talk` (client.md 2.7): one table of commands.
 
-Owns the texts. Does not own: the socket (`control`), the facts, which the engine and the configuration have.
+Owns the texts. Does not own: the socket (`control`), hosts and proxies (`routing`), the facts, which the engine and the
+configuration have.
 Threading: called from the control thread; asks the engine for counters and, bounded, the mount itself for attributes.
 """
 
@@ -12,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nearfs.client import mount_table
+from nearfs.client import mount_table, routing
 from nearfs.errors import NearfsError
 
 if TYPE_CHECKING:
@@ -34,17 +35,9 @@ NOT_YET = {
     "detach nested catalogs": "the engine releases catalogs by itself",
     "open catalogs": "the engine does not list its open catalogs",
     "max ttl set": "the engine takes its configuration at the mount only",
-    "nameserver set": "names are resolved by the system",
     "host probe": "hosts are not probed",
-    "host switch": "the engine chooses its host by itself",
-    "host set": "the engine takes its configuration at the mount only",
     "external host": "external hosts are not supported",
-    "proxy rebalance": "the engine takes its configuration at the mount only",
-    "proxy group switch": "the engine takes its configuration at the mount only",
-    "proxy set": "the engine takes its configuration at the mount only",
-    "proxy fallback": "the engine takes its configuration at the mount only",
     "external proxy set": "external proxies are not supported",
-    "timeout set": "the engine takes its configuration at the mount only",
     "cache limit set": "the limit is taken at the mount only",
     "evict": "the cache does not know its objects by path",
     "pin": "the cache pins catalogs only",
@@ -80,6 +73,9 @@ class Answers:
                 return _or_reason(lambda: taken(self, number)) + "\n"
         if found is not None:
             return _or_reason(lambda: found(self)) + "\n"
+        about_route = routing.answer(lambda: self.mount.route, lambda: self.config, words)
+        if about_route is not None:
+            return f"{about_route}\n"
         reason = next((why for name, why in NOT_YET.items() if f"{words} ".startswith(f"{name} ")), None)
         if reason is not None:
             return f"'{words}' is not available in this version of nearfs: {reason}\n"
@@ -97,29 +93,6 @@ def _device(one: Answers) -> str:
 
 def _watchdog(one: Answers) -> str:
     return "no watchdog: the client unmounts by itself" if one.watchdog is None else str(one.watchdog)
-
-
-def _host_info(one: Answers) -> str:
-    urls = one.config.server_urls
-    active = one.attribute("user.host") or urls[0]
-    lines = [f"  [{number}] {url} (unprobed)" for number, url in enumerate(urls)]
-    number = urls.index(active) if active in urls else 0
-    return "\n".join([*lines, f"Active host {number}: {active}"])
-
-
-def _proxy_info(one: Answers) -> str:
-    named = one.config.network["proxies"].split(";")
-    groups = [[entry.strip() for entry in group.split("|") if entry.strip()] for group in named]
-    groups = [group for group in groups if group]
-    lines = [f"[{number}] {', '.join(group)}" for number, group in enumerate(groups)]
-    active = one.attribute("user.proxy") or "DIRECT"
-    number = next((number for number, group in enumerate(groups) if active in group), 0)
-    return "\n".join(["Load-balance groups:", *lines, f"Active proxy: [{number}] {active}"])
-
-
-def _timeouts(one: Answers) -> str:
-    network = one.config.network
-    return f"Timeout with proxy: {network['timeout_s']}s\nTimeout without proxy: {network['timeout_direct_s']}s"
 
 
 def _max_ttl(one: Answers) -> str:
@@ -205,12 +178,8 @@ COMMANDS: dict[str, Callable[[Answers], str]] = {
     "version patchlevel": lambda _: "0",
     "revision": lambda one: str(one.mount.revision),
     "max ttl info": _max_ttl,
-    "nameserver get": lambda _: "DNS server not set.",
-    "host info": _host_info,
     "external host info": lambda _: "No hosts defined",
-    "proxy info": _proxy_info,
     "external proxy info": lambda _: "No proxies defined",
-    "timeout info": _timeouts,
     "cache instance": lambda one: f"Posix cache manager (cache directory: {one.config.cache_dir})",
     "cache size": _cache_size,
     "cache list": _cache_list,

@@ -13,7 +13,8 @@ from nearfs.errors import InitCode, InvalidInput, NotFound, PermissionDenied
 
 if TYPE_CHECKING:
     from nearfs.client.request import Request
-    from nearfs.records import MountRequest
+    from nearfs.config.model import ClientConfig
+    from nearfs.records import MountRequest, Network
 
 # Bounds key and blacklist files: a path that is wrong may name a device.
 KEY_LIMIT_BYTES = 1 << 20
@@ -41,7 +42,7 @@ def build(request: Request, mountpoint: str) -> MountRequest:
         "root_hash": config.root_hash,
         "tag": config.repository_tag,
         "date_s": config.repository_date,
-        "network": config.network,
+        "network": _network(config),
         "kernel_cache_s": config.kcache_timeout_s,
         "claimed_owner": (request.owner.uid, request.owner.gid) if config.claim_ownership else None,
         "world_readable": config.world_readable,
@@ -57,6 +58,14 @@ def build(request: Request, mountpoint: str) -> MountRequest:
         "fsname": options.fsname,
         "worker_threads": 1 if options.single_threaded else config.process.worker_threads or _WORKER_THREADS,
     }
+
+
+def _network(config: ClientConfig) -> Network:
+    if config.network["uuid"] is None:
+        return config.network
+    from nearfs.client import identity
+
+    return {**config.network, "uuid": identity.of(config.workspace)}
 
 
 def _text(path: str) -> str:

@@ -29,7 +29,7 @@ from nearfs.errors import InitCode, Internal, NearfsError, Unreachable
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from nearfs._native import Attr, Engine, UnservedMount
+    from nearfs._native import Attr, Engine, Route, UnservedMount
     from nearfs.records import MountRequest
 
 _LOG = logging.getLogger(__name__)
@@ -270,6 +270,11 @@ class PortableMount:
     def revision(self) -> int:
         """Returns the revision that is shown."""
         return self._engine.revision
+
+    @property
+    def route(self) -> Route:
+        """Returns its ways to the hosts."""
+        return self._engine.route
 
 
 def _await_first_answer(mount: UnservedMount, mountpoint: str) -> None:

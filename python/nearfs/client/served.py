@@ -5,7 +5,10 @@ Owns the protocol. Does not own: the loops (the engine's `Mount`, `portable`). T
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from nearfs._native import Route
 
 
 class ServedMount(Protocol):
@@ -23,3 +26,7 @@ class ServedMount(Protocol):
     @property
     def revision(self) -> int:
         """Returns the revision that is shown."""
+
+    @property
+    def route(self) -> Route:
+        """Returns its ways to the hosts."""

@@ -29,9 +29,12 @@ Commands:
   version [patchlevel]               release of CernVM-FS that the client is compatible with
   revision                           revision of the mounted catalog
   host info | external host info     servers, and which one is in use
+  host switch | host set <list>      use the next one, or others
+  host probe geo                     sort them by distance
   proxy info | external proxy info   proxies, and which one is in use
-  timeout info                       network time-outs
-  nameserver get                     server for the names of proxies
+  proxy rebalance | proxy group switch | proxy set <list> | proxy fallback <list>
+  timeout info | timeout set <proxy> <direct>
+  nameserver get | nameserver set <ip>
   max ttl info                       limit of the time between looks for new revisions
   cache instance | cache size | cache limit get
   parameters                         configuration of the mount, with the file of each value

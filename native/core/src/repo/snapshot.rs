@@ -119,13 +119,8 @@ fn tagged(
 /// Fetches the manifest and checks the whole chain of trust, then remembers it in the breadcrumb.
 fn verified_manifest(cache: &ObjectCache, trust: &Trust, selection: &Selection) -> Result<Arc<ManifestFields>> {
     let seen = cache.disk().read_breadcrumb(&trust.fqrn)?;
-    let [manifest, whitelist] = cache
-        .origin()
-        .fetch_two((".cvmfspublished", MANIFEST_LIMIT_BYTES), (".cvmfswhitelist", WHITELIST_LIMIT_BYTES))?;
     let name_it = |e: Error| Error::new(e.kind(), "open repository", trust.fqrn.as_str()).with_source(e);
-    let manifest_bytes = manifest.map_err(name_it)?;
-    let unverified = UnverifiedManifest::parse(&manifest_bytes)
-        .map_err(|e| Error::format("read manifest of", trust.fqrn.as_str(), e))?;
+    let (unverified, whitelist) = latest(cache, trust, seen.as_ref())?;
     // The breadcrumb vouches for the root hash and nothing else: a tag's revision follows from the history that the
     // manifest names, so there the signature counts.
     if *selection == Selection::Current
@@ -155,6 +150,30 @@ fn verified_manifest(cache: &ObjectCache, trust: &Trust, selection: &Selection) 
     };
     cache.disk().write_breadcrumb(&trust.fqrn, &breadcrumb)?;
     Ok(fields)
+}
+
+/// Fetches manifest and whitelist, from the next host where one is older than what this client has already seen.
+fn latest(
+    cache: &ObjectCache,
+    trust: &Trust,
+    seen: Option<&Breadcrumb>,
+) -> Result<(UnverifiedManifest, Result<Vec<u8>>)> {
+    let origin = cache.origin();
+    let seen_revision = seen.and_then(|seen| seen.revision).unwrap_or(0);
+    for hosts_left in (0..origin.hosts().len()).rev() {
+        let host = origin.active_host();
+        let [manifest, whitelist] =
+            origin.fetch_two((".cvmfspublished", MANIFEST_LIMIT_BYTES), (".cvmfswhitelist", WHITELIST_LIMIT_BYTES))?;
+        let bytes =
+            manifest.map_err(|e| Error::new(e.kind(), "open repository", trust.fqrn.as_str()).with_source(e))?;
+        let manifest =
+            UnverifiedManifest::parse(&bytes).map_err(|e| Error::format("read manifest of", trust.fqrn.as_str(), e))?;
+        let is_stale = manifest.fields().revision < seen_revision;
+        if hosts_left == 0 || !is_stale || !origin.leave_host(&host) {
+            return Ok((manifest, whitelist));
+        }
+    }
+    Err(Error::new(ErrorKind::InvalidInput, "open repository", format!("{}: it has no host", trust.fqrn)))
 }
 
 /// Fetches the certificate; the root catalog is warmed at the same time, since it will be wanted if all is well.

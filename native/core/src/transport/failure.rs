@@ -9,8 +9,12 @@ use crate::error::{Error, ErrorKind};
 pub enum FailureClass {
     /// The host's name has no address.
     Resolve,
-    /// No connection, or the host asked to come back later.
+    /// No connection.
     Connection,
+    /// The host asked to come back later.
+    Busy,
+    /// The host's certificate is not believed, or its TLS not understood.
+    Tls,
     /// The host answered with an HTTP error, or says that the key does not exist.
     Http,
     /// No answer within the time-out, or fewer bytes than the low-speed limit.
@@ -29,9 +33,11 @@ pub enum FailureClass {
 
 impl FailureClass {
     /// Every class.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Resolve,
         Self::Connection,
+        Self::Busy,
+        Self::Tls,
         Self::Http,
         Self::TooSlow,
         Self::ShortTransfer,
@@ -43,7 +49,7 @@ impl FailureClass {
 
     /// Says whether the same host may do better a moment later (a transfer error of client.md 3.4).
     pub const fn is_transfer_error(self) -> bool {
-        matches!(self, Self::Connection | Self::TooSlow | Self::ShortTransfer)
+        matches!(self, Self::Connection | Self::Busy | Self::TooSlow | Self::ShortTransfer)
     }
 
     /// Says whether another host may do better.
@@ -53,7 +59,34 @@ impl FailureClass {
 
     /// Says whether the failure may pass by itself.
     pub const fn is_temporary(self) -> bool {
-        matches!(self, Self::Resolve | Self::Connection | Self::TooSlow | Self::ShortTransfer)
+        matches!(self, Self::Resolve | Self::Connection | Self::Busy | Self::TooSlow | Self::ShortTransfer)
+    }
+}
+
+impl FailureClass {
+    /// Returns the reference's words for the class, of a proxy or a host; scripts look for them in logs.
+    pub const fn text(self, by_proxy: bool) -> &'static str {
+        match (self, by_proxy) {
+            (Self::Resolve, true) => "failed to resolve proxy address",
+            (Self::Resolve, false) => "failed to resolve host address",
+            (Self::Connection | Self::Busy, true) => "proxy connection problem",
+            (Self::Connection | Self::Busy, false) | (Self::Tls, _) => "host connection problem",
+            (Self::Http, true) => "proxy returned HTTP error",
+            (Self::Http, false) => "host returned HTTP error",
+            (Self::TooSlow, true) => "proxy serving data too slowly",
+            (Self::TooSlow, false) => "host serving data too slowly",
+            (Self::ShortTransfer, true) => "proxy data transfer cut short",
+            (Self::ShortTransfer, false) => "host data transfer cut short",
+            (Self::Corrupted, _) => "corrupted data received",
+            (Self::Local, _) => "local I/O failure",
+            (Self::Cancelled, _) => "request canceled",
+            (Self::Unsupported, _) => "Unsupported URL in protocol",
+        }
+    }
+
+    /// Says whether nothing came over the network at all, so that other ways are worth a look.
+    pub const fn is_silence(self) -> bool {
+        matches!(self, Self::Resolve | Self::Connection | Self::TooSlow)
     }
 }
 
@@ -64,6 +97,8 @@ pub struct Failure {
     pub class: FailureClass,
     /// The proxy failed, not the host behind it.
     pub by_proxy: bool,
+    /// An answer had begun: whoever failed is there.
+    pub has_begun: bool,
     /// What the caller is told.
     pub error: Error,
 }
@@ -71,7 +106,7 @@ pub struct Failure {
 impl Failure {
     /// Builds a failure.
     pub fn new(class: FailureClass, error: Error) -> Self {
-        Self { class, by_proxy: false, error }
+        Self { class, by_proxy: false, has_begun: false, error }
     }
 
     /// Builds a failure of reaching the host: kind [`ErrorKind::Unreachable`], naming `url` and the reason.

@@ -11,15 +11,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CACHE_CONTROL, CONNECTION, HOST, PRAGMA, RANGE, USER_AGENT};
+use hyper::header::{CACHE_CONTROL, CONNECTION, HOST, HeaderMap, PRAGMA, RANGE, USER_AGENT};
 use hyper::{Response, Uri};
 use tokio::sync::Semaphore;
 
+use super::connect::{Connection, Connector, Endpoint};
 use super::counters::Counters;
 use super::failure::{Failure, FailureClass};
 use super::pace::{Pace, TooSlow};
-use super::pool::{Endpoint, Pool, Sender, connect};
+use super::pool::Pool;
 use super::proxy::Proxy;
+use super::resolver::{DnsOptions, Resolver};
+use super::timeouts::Timeouts;
+use super::tls::{Tls, TlsOptions};
 use super::{BoxFuture, Fetched, Request, Sink, Target, Transport, url, verdict};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -29,9 +33,9 @@ const MAX_REDIRECTS: usize = 4;
 const MAX_DRAIN_BYTES: u64 = 64 << 10;
 
 /// Limits and habits of the HTTP client.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct HttpOptions {
-    /// Time-out of connecting, name look-up included, and the period of the low-speed limit (`CVMFS_TIMEOUT_DIRECT`).
+    /// Time-out of connecting, name look-up and TLS included, and the period of the low-speed limit (`CVMFS_TIMEOUT_DIRECT`).
     pub timeout: Duration,
     /// The same for requests by a proxy (`CVMFS_TIMEOUT`).
     pub proxy_timeout: Duration,
@@ -45,6 +49,12 @@ pub struct HttpOptions {
     pub parallel_requests: usize,
     /// Value of `User-Agent`.
     pub user_agent: String,
+    /// Further header lines of every request (`CVMFS_HTTP_TRACING_HEADERS`); those that are malformed are left out.
+    pub headers: Vec<(String, String)>,
+    /// How names are looked up.
+    pub dns: DnsOptions,
+    /// Whose certificates are believed.
+    pub tls: TlsOptions,
 }
 
 impl Default for HttpOptions {
@@ -58,15 +68,22 @@ impl Default for HttpOptions {
             parallel_requests: 64,
             // Sites filter their logs and shape their proxies by the reference client's name.
             user_agent: format!("cvmfs Fuse 2.12.0 nearfs/{}", env!("CARGO_PKG_VERSION")),
+            headers: Vec::new(),
+            dns: DnsOptions::default(),
+            tls: TlsOptions::default(),
         }
     }
 }
 
-/// Moves bytes over plain HTTP.
+/// Moves bytes over HTTP, with TLS or without.
 #[derive(Debug)]
 pub struct HttpTransport {
     options: HttpOptions,
+    timeouts: Arc<Timeouts>,
     pool: Pool,
+    resolver: Arc<Resolver>,
+    connector: Connector,
+    headers: HeaderMap,
     turns: Semaphore,
     counters: Arc<Counters>,
 }
@@ -74,15 +91,25 @@ pub struct HttpTransport {
 /// An answer whose head has come.
 struct Answer {
     endpoint: Endpoint,
-    sender: Sender,
+    connection: Connection,
     response: Response<Incoming>,
 }
 
 impl HttpTransport {
     /// Builds a client without any connection.
     pub fn new(options: HttpOptions, counters: Arc<Counters>) -> Self {
+        let timeouts = Arc::new(Timeouts::new(options.timeout, options.proxy_timeout));
+        Self::with_timeouts(options, timeouts, counters)
+    }
+
+    /// Builds a client whose time-outs are `timeouts` instead of those of `options`.
+    pub fn with_timeouts(options: HttpOptions, timeouts: Arc<Timeouts>, counters: Arc<Counters>) -> Self {
         let turns = Semaphore::new(options.parallel_requests.clamp(1, Semaphore::MAX_PERMITS));
-        Self { options, pool: Pool::default(), turns, counters }
+        let resolver = Arc::new(Resolver::new(options.dns.clone()));
+        let connector = Connector::new(Arc::clone(&resolver), Tls::new(options.tls.clone()));
+        let line = |(name, value): &(String, String)| Some((name.parse().ok()?, value.parse().ok()?));
+        let headers: HeaderMap = options.headers.iter().filter_map(line).collect();
+        Self { options, timeouts, pool: Pool::default(), resolver, connector, headers, turns, counters }
     }
 
     async fn attempt(
@@ -118,7 +145,7 @@ impl HttpTransport {
             Failure::new(FailureClass::Http, Error::new(ErrorKind::InvalidInput, "fetch", url).with_source(e))
         })?;
         for _ in 0..=MAX_REDIRECTS {
-            let mut pace = Pace::new(self.options.low_speed_limit, self.timeout(&target.proxy));
+            let mut pace = Pace::new(self.options.low_speed_limit, self.timeouts.of(&target.proxy));
             let blame = |failure| verdict::blame(failure, &target.proxy);
             let answer = self.answer(&uri, &target.proxy, request, &mut pace).await.map_err(blame)?;
             let status = answer.response.status();
@@ -145,44 +172,42 @@ impl HttpTransport {
 
     /// Sends the request on a kept connection, or else, also if that one turns out to be closed, on a fresh one.
     async fn answer(&self, uri: &Uri, proxy: &Proxy, request: &Request, pace: &mut Pace) -> Result<Answer, Failure> {
-        let host = verdict::endpoint(uri)?;
-        let endpoint = match proxy {
-            Proxy::Direct => host,
-            Proxy::Via { host, port } => Endpoint { host: host.clone(), port: *port },
-        };
-        let timeout = self.timeout(proxy);
+        let endpoint = verdict::endpoint(uri, proxy)?;
+        let timeout = self.timeouts.of(proxy);
         let head = self.head(uri, proxy, request).map_err(|e| {
             let error = Error::new(ErrorKind::InvalidInput, "fetch", format!("{uri}: a header is malformed"));
             Failure::new(FailureClass::Local, error.with_source(e))
         })?;
-        if let Some(mut sender) = self.pool.take(&endpoint) {
-            match pace.wait(sender.send_request(head.clone())).await {
-                Ok(Ok(response)) => return Ok(Answer { endpoint, sender, response }),
+        let is_address = |address| self.resolver.is_address(endpoint.party, &endpoint.host, address);
+        if let Some(mut connection) = self.pool.take(&endpoint, is_address) {
+            match pace.wait(connection.sender.send_request(head.clone())).await {
+                Ok(Ok(response)) => return Ok(Answer { endpoint, connection, response }),
                 Ok(Err(error)) if verdict::may_repeat(&error) => {}
                 Ok(Err(error)) => return Err(verdict::broken(uri, &error)),
                 Err(slow) => {
                     // Its neighbours have been silent for as long.
                     self.pool.forget(&endpoint);
+                    self.resolver.demote(endpoint.party, &endpoint.host, connection.address);
                     return Err(self.too_slow(uri, proxy, &slow));
                 }
             }
         }
-        let mut sender = connect(&endpoint, timeout, &uri.to_string()).await?;
+        let mut connection = self.connector.open(&endpoint, timeout, &uri.to_string()).await?;
         self.counters.count_connection();
         *pace = Pace::new(self.options.low_speed_limit, timeout);
-        let sent = pace.wait(sender.send_request(head)).await.map_err(|slow| self.too_slow(uri, proxy, &slow))?;
+        let sent = pace.wait(connection.sender.send_request(head)).await.map_err(|slow| {
+            self.resolver.demote(endpoint.party, &endpoint.host, connection.address);
+            self.too_slow(uri, proxy, &slow)
+        })?;
         let response = sent.map_err(|error| verdict::broken(uri, &error))?;
-        Ok(Answer { endpoint, sender, response })
-    }
-
-    fn timeout(&self, proxy: &Proxy) -> Duration {
-        if *proxy == Proxy::Direct { self.options.timeout } else { self.options.proxy_timeout }
+        Ok(Answer { endpoint, connection, response })
     }
 
     fn head(&self, uri: &Uri, proxy: &Proxy, request: &Request) -> hyper::http::Result<hyper::Request<Empty<Bytes>>> {
-        // A proxy is told the whole URL, a host only what is its own.
+        // A proxy is told the whole URL, a host only what is its own, also through a tunnel.
         let path = || Uri::builder().path_and_query(uri.path_and_query().map_or("/", |p| p.as_str())).build();
-        let target = if *proxy == Proxy::Direct { path()? } else { uri.clone() };
+        let is_whole = *proxy != Proxy::Direct && uri.scheme_str() != Some("https");
+        let target = if is_whole { uri.clone() } else { path()? };
         let mut head = hyper::Request::get(target)
             .header(HOST, uri.authority().map_or("", |a| a.as_str()))
             .header(CONNECTION, "Keep-Alive")
@@ -193,6 +218,9 @@ impl HttpTransport {
         if let Some(range) = request.range {
             let last = range.offset.saturating_add(range.length.saturating_sub(1));
             head = head.header(RANGE, format!("bytes={}-{last}", range.offset));
+        }
+        if let Some(headers) = head.headers_mut() {
+            headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
         head.body(Empty::new())
     }
@@ -207,7 +235,7 @@ impl HttpTransport {
         sink: &mut (dyn Sink + Send),
         pace: &mut Pace,
     ) -> Result<u64, Failure> {
-        let Answer { endpoint, sender, response } = answer;
+        let Answer { endpoint, connection, response } = answer;
         verdict::check_range(uri, &response, request)?;
         let mut body = response.into_body();
         let announced = body.size_hint().exact();
@@ -230,34 +258,34 @@ impl HttpTransport {
             pace.count(bytes.len() as u64, begun.elapsed()).map_err(|slow| self.too_slow(uri, proxy, &slow))?;
         }
         verdict::check_length(uri, Some(length), request)?;
-        self.keep(&endpoint, sender).await;
+        self.keep(&endpoint, connection).await;
         Ok(length)
     }
 
     /// Reads the rest of a refusal, so that the connection can be kept.
     async fn drain(&self, answer: Answer, pace: &mut Pace) {
-        let Answer { endpoint, sender, response } = answer;
+        let Answer { endpoint, connection, response } = answer;
         let mut body = response.into_body();
         let mut length = 0;
         while length <= MAX_DRAIN_BYTES {
             match pace.wait(body.frame()).await {
                 Ok(Some(Ok(frame))) => length += frame.data_ref().map_or(0, |bytes| bytes.len() as u64),
-                Ok(None) => return self.keep(&endpoint, sender).await,
+                Ok(None) => return self.keep(&endpoint, connection).await,
                 _ => return,
             }
         }
     }
 
-    async fn keep(&self, endpoint: &Endpoint, mut sender: Sender) {
+    async fn keep(&self, endpoint: &Endpoint, mut connection: Connection) {
         // The connection's own task needs a moment to see the end of the body; without waiting for it, the next
         // request would open a second connection for nothing. It is an error if the host wants to close.
-        if let Ok(Ok(())) = tokio::time::timeout(Duration::from_millis(100), sender.ready()).await {
-            self.pool.put(endpoint, sender);
+        if let Ok(Ok(())) = tokio::time::timeout(Duration::from_millis(100), connection.sender.ready()).await {
+            self.pool.put(endpoint, connection);
         }
     }
 
     fn too_slow(&self, uri: &Uri, proxy: &Proxy, slow: &TooSlow) -> Failure {
-        let period = self.timeout(proxy).as_secs_f32();
+        let period = self.timeouts.of(proxy).as_secs_f32();
         let parameter = if *proxy == Proxy::Direct { "CVMFS_TIMEOUT_DIRECT" } else { "CVMFS_TIMEOUT" };
         let reason = if slow.silent {
             format!("no answer within {period} s ({parameter})")

@@ -1,25 +1,37 @@
 //! How bytes come from a host: requests, time-outs, routes.
 //!
 //! Owns the way of one key below a repository root to the bytes stored under it: [`http`] and [`file`] move bytes,
-//! [`route`] says which host is asked, [`retry`] says what follows a failure, [`origin`] joins the four and is what
+//! [`route`] says which host is asked, by which proxy, [`retry`] says what follows a failure, [`origin`] joins the four and is what
 //! the rest of the engine uses. Does not own what bytes mean: hashes are checked and objects inflated by a [`Sink`].
 //!
 //! Threads: everything here is shared between threads. One multi-threaded tokio runtime per process drives the
 //! sockets ([`runtime`]); a caller's sink runs on whichever thread polls the fetch, which for the blocking calls of
 //! [`Origin`] is the calling thread itself. No lock is held across I/O.
 
+mod connect;
 pub mod counters;
+mod dns;
 pub mod failure;
 pub mod file;
+mod geo;
+pub mod groups;
+mod hosts_file;
 pub mod http;
 pub mod interrupt;
+mod memory;
 pub mod origin;
 mod pace;
 mod pool;
 pub mod proxy;
+pub mod resolver;
 pub mod retry;
 pub mod route;
 mod scheme;
+mod steering;
+mod survey;
+mod switch;
+mod timeouts;
+pub mod tls;
 pub mod url;
 mod verdict;
 
@@ -33,10 +45,12 @@ use tokio::runtime::{Builder, Runtime};
 
 pub use counters::{Counters, CountersReading};
 pub use failure::{Failure, FailureClass};
+pub use groups::ProxyGroups;
 pub use interrupt::Interrupt;
 pub use origin::{Origin, OriginOptions};
-pub use proxy::{Proxy, ProxyGroups};
+pub use proxy::Proxy;
 pub use scheme::SchemeTransport;
+pub use timeouts::Timeouts;
 
 use crate::error::{Error, Result};
 

@@ -1,6 +1,6 @@
 //! Where a repository comes from: hosts, tried by the rules, behind one blocking and one asynchronous face.
 //!
-//! Joins transport, route and retry. A request ends in bounded time: no attempt begins later than
+//! Joins transport, route, retry and survey. A request ends in bounded time: no attempt begins later than
 //! [`OriginOptions::total_time`] after the first one, and every attempt is bounded by its transport.
 //!
 //! Threads: shared by all. The blocking calls must not be made from a task of the runtime; they run the sink on the
@@ -11,6 +11,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -18,16 +19,21 @@ use tokio::runtime::Handle;
 
 use super::counters::CountersReading;
 use super::failure::{Failure, FailureClass};
+use super::groups::{ProxyFault, ProxyGroups};
 use super::http::HttpOptions;
-use super::proxy::{Proxy, ProxyGroups};
+use super::memory::MemorySink;
+use super::resolver::Nameserver;
 use super::retry::{Retry, RetryPolicy, Step};
 use super::route::{Attempt, Route};
 use super::scheme::SchemeTransport;
-use super::{Fetched, Interrupt, Request, Sink, Transport, url};
+use super::survey::Surveyor;
+use super::switch::announce;
+use super::timeouts::Timeouts;
+use super::{Fetched, Interrupt, Request, Sink, Target, Transport, url};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Memory reserved at most on the word of a host.
-const MAX_RESERVED_BYTES: u64 = 1 << 20;
+/// A request that has heard nothing for this part of its time-out has the other ways looked at.
+const PATIENCE: u32 = 4;
 
 /// How hosts are asked.
 #[derive(Debug, Clone)]
@@ -42,6 +48,8 @@ pub struct OriginOptions {
     pub host_reset_after: Option<Duration>,
     /// No attempt of a request begins later than this after its first one.
     pub total_time: Duration,
+    /// Begins again instead of giving up, until hosts are back or the caller gives up (`CVMFS_FAILOVER_INDEFINITELY`).
+    pub is_indefinite: bool,
 }
 
 impl Default for OriginOptions {
@@ -52,6 +60,7 @@ impl Default for OriginOptions {
             proxies: ProxyGroups::direct(),
             host_reset_after: None,
             total_time: Duration::from_secs(120),
+            is_indefinite: false,
         }
     }
 }
@@ -59,10 +68,14 @@ impl Default for OriginOptions {
 /// The hosts of one repository.
 #[derive(Debug)]
 pub struct Origin {
-    transport: Arc<dyn Transport>,
-    route: Mutex<Route>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) route: Arc<Mutex<Route>>,
+    pub(super) surveyor: Arc<Surveyor>,
+    pub(super) timeouts: Arc<Timeouts>,
+    pub(super) nameserver: Nameserver,
     retry: RetryPolicy,
     total_time: Duration,
+    is_indefinite: bool,
     runtime: Handle,
 }
 
@@ -70,49 +83,20 @@ impl Origin {
     /// Builds an origin from a `;` list of base URLs (`CVMFS_SERVER_URL`, `@fqrn@` already replaced). Connects to
     /// nothing. `runtime` is the handle of [`super::runtime`].
     pub fn open(hosts: &str, options: OriginOptions, runtime: Handle) -> Result<Self> {
-        let route = Route::new(url::host_list(hosts)?, options.host_reset_after).by(options.proxies);
-        let transport = Arc::new(SchemeTransport::new(options.http));
-        Ok(Self::new(transport, route, options.retry, options.total_time, runtime))
-    }
-
-    /// Builds an origin from its parts.
-    pub fn new(
-        transport: Arc<dyn Transport>,
-        route: Route,
-        retry: RetryPolicy,
-        total_time: Duration,
-        runtime: Handle,
-    ) -> Self {
-        Self { transport, route: Mutex::new(route), retry, total_time, runtime }
+        let OriginOptions { http, retry, proxies, host_reset_after, total_time, is_indefinite } = options;
+        let timeouts = Arc::new(Timeouts::new(http.timeout, http.proxy_timeout));
+        let proxies = proxies.patient_for(timeouts.by_proxy());
+        let route = Arc::new(Mutex::new(Route::new(url::host_list(hosts)?, host_reset_after).by(proxies)));
+        let nameserver = http.dns.server.clone();
+        let client = || Arc::new(SchemeTransport::with_timeouts(http.clone(), Arc::clone(&timeouts)));
+        let surveyor = Surveyor::new(Arc::clone(&route), client(), Arc::clone(&timeouts), runtime.clone());
+        let (transport, surveyor) = (client(), Arc::new(surveyor));
+        Ok(Self { transport, route, surveyor, timeouts, nameserver, retry, total_time, is_indefinite, runtime })
     }
 
     /// Returns the runtime's handle, for callers that have several requests in flight.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
-    }
-
-    /// Returns the base URL of the active host.
-    pub fn active_host(&self) -> Arc<str> {
-        self.route.lock().active_host().cloned().unwrap_or_else(|| Arc::from(""))
-    }
-
-    /// Returns the hosts in the order in which they are asked, the active one first.
-    pub fn hosts(&self) -> Vec<Arc<str>> {
-        let route = self.route.lock();
-        let mut hosts = route.hosts().to_vec();
-        let active = route.active_host().and_then(|active| hosts.iter().position(|host| host == active));
-        hosts.rotate_left(active.unwrap_or(0));
-        hosts
-    }
-
-    /// Returns the proxies, group by group.
-    pub fn proxies(&self) -> Vec<Vec<Arc<Proxy>>> {
-        self.route.lock().proxies().list().to_vec()
-    }
-
-    /// Returns the proxy in use.
-    pub fn active_proxy(&self) -> Arc<Proxy> {
-        self.route.lock().proxies().active().0
     }
 
     /// Reads the transport's counters.
@@ -144,7 +128,7 @@ impl Origin {
         let mut sink = MemorySink::default();
         let request = Request { no_cache, ..Request::new(key, limit_bytes) };
         self.fetch_async(&request, &mut sink).await?;
-        Ok(sink.bytes)
+        Ok(sink.into_bytes())
     }
 
     /// Fetches `request` into `sink`, host after host, by the rules of client.md 3.5.
@@ -153,35 +137,47 @@ impl Origin {
     /// be fetched again. If hosts fail in different ways, the error is the one that leaves most hope: unreachable
     /// before corrupt before missing, because only all hosts together can say that a key is missing.
     pub async fn fetch_async(&self, request: &Request, sink: &mut (dyn Sink + Send)) -> Result<Fetched> {
+        loop {
+            let error = match self.go_round(request, sink).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(error) => error,
+            };
+            let is_over = !self.is_indefinite || request.interrupt.is_cancelled();
+            if is_over || error.kind() != ErrorKind::Unreachable {
+                return Err(error);
+            }
+            rest(self.retry.backoff_max, &request.interrupt).await;
+            sink.restart()?;
+        }
+    }
+
+    /// Asks until the rules of repeating are used up.
+    async fn go_round(&self, request: &Request, sink: &mut (dyn Sink + Send)) -> Result<Fetched> {
         let begun = Instant::now();
-        let (mut attempt, hosts, proxies) = self.first_attempt(begun)?;
+        let (mut attempt, hosts, proxies) = self.first_attempt(&request.key, begun)?;
         let first = attempt.clone();
         let mut retry = Retry::new(self.retry, hosts, proxies, request.no_cache);
         let mut request = request.clone();
         let mut worst: Option<Error> = None;
         loop {
             request.no_cache = retry.is_without_cache();
+            let asked_at = Instant::now();
             let failure = match self.try_once(&attempt, &request, sink).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(failure) => failure,
             };
             tracing::debug!(error = %failure.error, class = ?failure.class, "attempt failed");
-            let mut step = retry.after(failure.class, failure.by_proxy, roll);
-            if step == Step::NextProxy {
-                match self.next_proxy(&attempt, failure.class)? {
-                    Some(next) => attempt = next,
-                    None => step = retry.without_proxies(failure.class),
-                }
-            }
+            let mut step = self.next_step(&mut retry, &attempt, &failure, asked_at).await;
             if begun.elapsed() >= self.total_time {
                 step = Step::Stop;
             }
-            let (class, by_proxy) = (failure.class, failure.by_proxy);
-            worst = Some(hopeful(worst, failure.error));
+            let Failure { class, by_proxy, error, .. } = failure;
+            worst = Some(hopeful(worst, error));
             match step {
                 Step::Again(pause) => rest(pause, &request.interrupt).await,
-                Step::AgainWithoutCache | Step::NextProxy => {}
-                Step::NextHost => attempt = self.next_host(&attempt, by_proxy)?,
+                Step::AgainWithoutCache => {}
+                Step::NextProxy | Step::NextWay => attempt = self.next_attempt(&request.key)?,
+                Step::NextHost => attempt = self.next_host(&attempt, class, by_proxy, &request.key)?,
                 Step::Stop => {
                     if class.is_host_fault() {
                         self.route.lock().on_exhausted(&first, &attempt, Instant::now());
@@ -193,36 +189,62 @@ impl Origin {
         }
     }
 
-    fn first_attempt(&self, now: Instant) -> Result<(Attempt, usize, usize)> {
+    fn first_attempt(&self, key: &str, now: Instant) -> Result<(Attempt, usize, usize)> {
         let mut route = self.route.lock();
         route.begin_request(now, roll);
-        Ok((route.next_attempt().ok_or_else(no_host)?, route.host_count(), route.proxies().count()))
+        Ok((route.next_attempt(key).ok_or_else(no_host)?, route.host_count(), route.proxies().count()))
     }
 
-    /// Returns the attempt by another proxy; none where there is no other one to be asked for this failure.
-    fn next_proxy(&self, failed: &Attempt, class: FailureClass) -> Result<Option<Attempt>> {
-        let mut route = self.route.lock();
-        let is_slow = class == FailureClass::TooSlow;
-        if !route.on_proxy_failure(failed, is_slow, Instant::now(), roll) {
-            return Ok(None);
-        }
-        let next = route.next_attempt().ok_or_else(no_host)?;
-        if next.target.proxy != failed.target.proxy {
-            tracing::warn!(from = %failed.target.proxy, to = %next.target.proxy, ?class, "switching proxy");
-        }
-        Ok(Some(next))
+    fn next_attempt(&self, key: &str) -> Result<Attempt> {
+        self.route.lock().next_attempt(key).ok_or_else(no_host)
     }
 
-    fn next_host(&self, failed: &Attempt, by_proxy: bool) -> Result<Attempt> {
+    /// Says what follows a failure: first by what is known of all ways, then by the rules of one request.
+    async fn next_step(&self, retry: &mut Retry, failed: &Attempt, failure: &Failure, asked_at: Instant) -> Step {
+        if failure.class.is_silence() {
+            self.surveyor.start();
+            let has_found = self.surveyor.outcome(asked_at).await;
+            if !self.route.lock().is_current(failed) {
+                return retry.moved();
+            }
+            if has_found == Some(false) {
+                return retry.nowhere_else(failure.class, roll);
+            }
+        }
+        match retry.after(failure.class, failure.by_proxy, roll) {
+            Step::NextProxy if !self.leave_proxy(failed, failure, asked_at) => retry.without_proxies(failure.class),
+            step => step,
+        }
+    }
+
+    /// Says whether there is another proxy to be asked after this failure.
+    fn leave_proxy(&self, failed: &Attempt, failure: &Failure, asked_at: Instant) -> bool {
         let mut route = self.route.lock();
-        let moved = route.on_failure(failed, Instant::now());
+        let fault = match failure.class {
+            FailureClass::TooSlow if failure.has_begun => ProxyFault::Slow(Instant::now()),
+            FailureClass::TooSlow => ProxyFault::Slow(asked_at),
+            _ => ProxyFault::Dead,
+        };
+        let was_current = route.is_current(failed);
+        let is_left = route.on_proxy_failure(failed, fault, Instant::now(), roll);
+        if is_left && was_current {
+            let to = Target { base_url: failed.target.base_url.clone(), proxy: route.proxies().active().0 };
+            announce(&failed.target, &to, failure.class.text(true));
+        }
+        is_left
+    }
+
+    fn next_host(&self, failed: &Attempt, class: FailureClass, by_proxy: bool, key: &str) -> Result<Attempt> {
+        let mut route = self.route.lock();
+        let has_moved = route.on_failure(failed, Instant::now());
         if by_proxy {
             // All of them failed at this host: so it is not them.
             route.start_proxies_over(roll);
         }
-        let next = route.next_attempt().ok_or_else(no_host)?;
-        if moved {
-            tracing::warn!(from = %failed.target.base_url, to = %next.target.base_url, "switching host");
+        let next = route.next_attempt(key).ok_or_else(no_host)?;
+        if has_moved {
+            let reason = if by_proxy { "all proxies failed, trying host fail-over" } else { class.text(false) };
+            announce(&failed.target, &Target { proxy: failed.target.proxy.clone(), ..next.target.clone() }, reason);
         }
         Ok(next)
     }
@@ -233,10 +255,40 @@ impl Origin {
         request: &Request,
         sink: &mut (dyn Sink + Send),
     ) -> Result<Fetched, Failure> {
-        let fetched = self.transport.fetch(&attempt.target, request, sink).await?;
+        let has_begun = AtomicBool::new(false);
+        let mut watched = Watched { sink, has_begun: &has_begun };
+        let fetched = {
+            let patience = self.timeouts.of(&attempt.target.proxy) / PATIENCE;
+            let fetch = self.transport.fetch(&attempt.target, request, &mut watched);
+            tokio::pin!(fetch);
+            tokio::select! {
+                biased;
+                fetched = &mut fetch => fetched,
+                () = self.grow_impatient(patience, &has_begun) => fetch.await,
+            }
+        };
+        let has_begun = has_begun.load(Ordering::Relaxed);
+        if has_begun {
+            self.route.lock().on_answer(attempt, Instant::now());
+        }
+        let fetched = fetched.map_err(|failure| Failure { has_begun, ..failure })?;
         let url = || format!("{}/{}", attempt.target.base_url, url::escape(&request.key));
-        sink.finish().map_err(|error| Failure::from_sink(&url(), error))?;
+        watched.finish().map_err(|error| Failure::from_sink(&url(), error))?;
         Ok(fetched)
+    }
+
+    /// Has the other ways looked at if nothing comes for the length of `patience`, to this request or to any other.
+    async fn grow_impatient(&self, patience: Duration, has_begun: &AtomicBool) {
+        loop {
+            tokio::time::sleep(patience).await;
+            if has_begun.load(Ordering::Relaxed) {
+                return;
+            }
+            let answered_at = self.route.lock().answered_at();
+            if answered_at.is_none_or(|at| at.elapsed() >= patience) {
+                return self.surveyor.start();
+            }
+        }
     }
 
     /// Runs `work` on the calling thread, the sockets on the runtime's.
@@ -269,7 +321,7 @@ fn no_host() -> Error {
 fn hopeful(before: Option<Error>, now: Error) -> Error {
     let rank = |kind: ErrorKind| match kind {
         ErrorKind::NotFound => 0,
-        ErrorKind::PermissionDenied | ErrorKind::Unsupported => 1,
+        ErrorKind::PermissionDenied | ErrorKind::Unsupported | ErrorKind::Untrusted => 1,
         ErrorKind::Corrupt => 2,
         ErrorKind::Unreachable => 3,
         // The caller's or the local disk's doing: what ended the request.
@@ -281,26 +333,27 @@ fn hopeful(before: Option<Error>, now: Error) -> Error {
     }
 }
 
-/// Collects an answer in memory.
-#[derive(Debug, Default)]
-struct MemorySink {
-    bytes: Vec<u8>,
+/// Notes that an answer has begun.
+struct Watched<'a> {
+    sink: &'a mut (dyn Sink + Send),
+    has_begun: &'a AtomicBool,
 }
 
-impl Sink for MemorySink {
+impl Sink for Watched<'_> {
     fn begin(&mut self, content_length: Option<u64>) -> Result<()> {
-        self.bytes.clear();
-        self.bytes.reserve(content_length.unwrap_or(0).min(MAX_RESERVED_BYTES) as usize);
-        Ok(())
+        self.has_begun.store(true, Ordering::Relaxed);
+        self.sink.begin(content_length)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
+        self.sink.write(bytes)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.sink.finish()
     }
 
     fn restart(&mut self) -> Result<()> {
-        self.bytes.clear();
-        Ok(())
+        self.sink.restart()
     }
 }

@@ -34,6 +34,8 @@ pub enum Step {
     NextProxy,
     /// Ask the next host, with all proxies again.
     NextHost,
+    /// Ask whom others have moved to meanwhile.
+    NextWay,
     /// Give up.
     Stop,
 }
@@ -49,6 +51,7 @@ pub struct Retry {
     hosts_left: usize,
     proxies: usize,
     proxies_left: usize,
+    moves_left: usize,
 }
 
 impl Retry {
@@ -64,6 +67,7 @@ impl Retry {
             hosts_left: hosts.saturating_sub(1),
             proxies: proxies.saturating_sub(1),
             proxies_left: proxies.saturating_sub(1),
+            moves_left: hosts.saturating_mul(proxies),
         }
     }
 
@@ -82,7 +86,9 @@ impl Retry {
             self.without_cache = true;
             return Step::AgainWithoutCache;
         }
-        if by_proxy && self.proxies_left > 0 {
+        // What every host sends wrong is the doing of the proxy between.
+        let is_suspect = class == FailureClass::Corrupted && self.hosts_left == 0;
+        if (by_proxy || is_suspect) && self.proxies_left > 0 {
             self.proxies_left -= 1;
             self.begin_path();
             return Step::NextProxy;
@@ -94,6 +100,23 @@ impl Retry {
     pub fn without_proxies(&mut self, class: FailureClass) -> Step {
         self.proxies_left = 0;
         self.next_host(class)
+    }
+
+    /// Says what follows when the host or the proxy that failed is in use no more.
+    pub fn moved(&mut self) -> Step {
+        if self.moves_left == 0 {
+            return Step::Stop;
+        }
+        self.moves_left -= 1;
+        self.begin_path();
+        Step::NextWay
+    }
+
+    /// Says what follows when no way works at all: only patience on the same path can help.
+    pub fn nowhere_else(&mut self, class: FailureClass, die: impl FnOnce(u64) -> u64) -> Step {
+        self.hosts_left = 0;
+        self.proxies_left = 0;
+        self.after(class, false, die)
     }
 
     fn next_host(&mut self, class: FailureClass) -> Step {
@@ -203,6 +226,27 @@ mod tests {
         assert_eq!(steps[2], Step::NextHost);
         assert_eq!(steps[3..5], of_a_host);
         assert_eq!(steps[5], Step::Stop);
+    }
+
+    #[test]
+    fn what_all_hosts_send_wrong_is_asked_for_by_another_proxy() {
+        let mut retry = Retry::new(policy(0), 2, 2, false);
+        let steps: Vec<Step> = (0..6).map(|_| retry.after(F::Corrupted, false, |n| n)).collect();
+        let (anew, host, proxy) = (Step::AgainWithoutCache, Step::NextHost, Step::NextProxy);
+        assert_eq!(steps, [anew, host, anew, proxy, anew, Step::Stop]);
+    }
+
+    #[test]
+    fn a_way_that_others_left_is_left_without_a_pause_but_not_for_ever() {
+        let mut retry = Retry::new(policy(3), 2, 1, false);
+        assert_eq!([retry.moved(), retry.moved(), retry.moved()], [Step::NextWay, Step::NextWay, Step::Stop]);
+    }
+
+    #[test]
+    fn where_nothing_works_only_the_path_is_repeated() {
+        let mut retry = Retry::new(policy(1), 4, 3, false);
+        assert_eq!(retry.nowhere_else(F::TooSlow, |_| 5), again(5));
+        assert_eq!(retry.nowhere_else(F::TooSlow, |_| 5), Step::Stop);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use super::counters::Counters;
 use super::failure::{Failure, FailureClass};
 use super::file::FileTransport;
 use super::http::{HttpOptions, HttpTransport};
+use super::timeouts::Timeouts;
 use super::{BoxFuture, Fetched, Request, Sink, Target, Transport, url};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// HTTP and local files behind one face, with common counters.
 #[derive(Debug)]
@@ -19,8 +20,17 @@ pub struct SchemeTransport {
 impl SchemeTransport {
     /// Builds both transports; opens nothing.
     pub fn new(options: HttpOptions) -> Self {
+        let timeouts = Arc::new(Timeouts::new(options.timeout, options.proxy_timeout));
+        Self::with_timeouts(options, timeouts)
+    }
+
+    /// Builds both transports; those of `options` give way to `timeouts`, which may change.
+    pub fn with_timeouts(options: HttpOptions, timeouts: Arc<Timeouts>) -> Self {
         let counters = Arc::new(Counters::default());
-        Self { http: HttpTransport::new(options, counters.clone()), file: FileTransport::new(counters) }
+        Self {
+            http: HttpTransport::with_timeouts(options, timeouts, counters.clone()),
+            file: FileTransport::new(counters),
+        }
     }
 }
 
@@ -32,15 +42,11 @@ impl Transport for SchemeTransport {
         sink: &'a mut (dyn Sink + Send),
     ) -> BoxFuture<'a, Result<Fetched, Failure>> {
         match target.base_url.split_once("://").map(|(scheme, _)| scheme) {
-            Some("http") => self.http.fetch(target, request, sink),
+            Some("http" | "https") => self.http.fetch(target, request, sink),
             Some("file") => self.file.fetch(target, request, sink),
-            Some("https") => Box::pin(async {
-                Err(Failure::new(FailureClass::Unsupported, url::https_unsupported(&target.base_url)))
-            }),
-            _ => Box::pin(async {
-                let subject = format!("{}: unknown scheme", target.base_url);
-                Err(Failure::new(FailureClass::Unsupported, Error::new(ErrorKind::Unsupported, "use host", subject)))
-            }),
+            _ => {
+                Box::pin(async { Err(Failure::new(FailureClass::Unsupported, url::unknown_scheme(&target.base_url))) })
+            }
         }
     }
 

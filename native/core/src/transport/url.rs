@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Splits a `;` list of base URLs (`CVMFS_SERVER_URL`) and checks each; trailing slashes are dropped.
 ///
-/// Accepts `http://` and `file://`; `https://` is [`ErrorKind::Unsupported`] in this version.
+/// Accepts `http://`, `https://` and `file://`.
 pub fn host_list(list: &str) -> Result<Vec<Arc<str>>> {
     let hosts: Vec<_> =
         list.split(';').map(str::trim).filter(|url| !url.is_empty()).map(base_url).collect::<Result<_>>()?;
@@ -22,10 +22,10 @@ pub fn host_list(list: &str) -> Result<Vec<Arc<str>>> {
 fn base_url(url: &str) -> Result<Arc<str>> {
     let url = url.trim_end_matches('/');
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(invalid(url, "it has no scheme; it has to begin with http:// or file://"));
+        return Err(invalid(url, "it has no scheme; it has to begin with http://, https:// or file://"));
     };
     match scheme {
-        "http" => {
+        "http" | "https" => {
             let parsed: hyper::Uri = url.parse().map_err(|e| invalid(url, "it is malformed").with_source(e))?;
             if parsed.host().is_none_or(str::is_empty) || parsed.query().is_some() {
                 return Err(invalid(url, "it has to name a host and must not hold a query"));
@@ -34,24 +34,14 @@ fn base_url(url: &str) -> Result<Arc<str>> {
         }
         "file" if rest.starts_with('/') => Ok(url.into()),
         "file" => Err(invalid(url, "file:// has to be followed by an absolute directory")),
-        "https" => Err(https_unsupported(url)),
-        _ => Err(Error::new(
-            ErrorKind::Unsupported,
-            "use host",
-            format!("{url}: scheme {scheme} is unknown; use http:// or file://"),
-        )),
+        _ => Err(unknown_scheme(url)),
     }
 }
 
-/// Returns the error for a URL that asks for TLS.
-pub(super) fn https_unsupported(url: &str) -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        "use host",
-        format!(
-            "{url}: https:// is not supported by this version; use http://, all content is verified by signature and hash"
-        ),
-    )
+/// Returns the error for a URL of another scheme.
+pub(super) fn unknown_scheme(url: &str) -> Error {
+    let subject = format!("{url}: its scheme is unknown; use http://, https:// or file://");
+    Error::new(ErrorKind::Unsupported, "use host", subject)
 }
 
 fn invalid(url: &str, reason: &str) -> Error {
@@ -109,8 +99,11 @@ mod tests {
 
     #[test]
     fn lists_are_split_and_trimmed() {
-        let hosts = host_list("http://a/cvmfs/x/; http://b:8000/cvmfs/x ;;file:///srv/cvmfs/x").unwrap();
-        assert_eq!(hosts, ["http://a/cvmfs/x", "http://b:8000/cvmfs/x", "file:///srv/cvmfs/x"].map(Arc::from));
+        let hosts = host_list("http://a/cvmfs/x/; http://b:8000/cvmfs/x ;;https://c;file:///srv/cvmfs/x").unwrap();
+        assert_eq!(
+            hosts,
+            ["http://a/cvmfs/x", "http://b:8000/cvmfs/x", "https://c", "file:///srv/cvmfs/x"].map(Arc::from)
+        );
     }
 
     #[test]
@@ -123,7 +116,7 @@ mod tests {
             ("http://a b/c", ErrorKind::InvalidInput),
             ("http://a/c?x=1", ErrorKind::InvalidInput),
             ("file://relative", ErrorKind::InvalidInput),
-            ("https://a/cvmfs/x", ErrorKind::Unsupported),
+            ("https:///cvmfs/x", ErrorKind::InvalidInput),
             ("http://a/cvmfs/x;ftp://b/c", ErrorKind::Unsupported),
         ];
         for (list, kind) in cases {

@@ -8,19 +8,27 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_RANGE, LOCATION};
 use hyper::{Response, StatusCode, Uri};
 
+use super::connect::Endpoint;
 use super::failure::{Failure, FailureClass};
-use super::pool::Endpoint;
 use super::proxy::Proxy;
+use super::resolver::Party;
 use super::{Request, url};
 use crate::error::{Error, ErrorKind};
 
-/// Returns where a URL's connection leads.
-pub(super) fn endpoint(uri: &Uri) -> Result<Endpoint, Failure> {
-    if uri.scheme_str() == Some("https") {
-        return Err(Failure::new(FailureClass::Unsupported, url::https_unsupported(&uri.to_string())));
-    }
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    Ok(Endpoint { host: host.to_owned(), port: uri.port_u16().unwrap_or(80) })
+/// Returns where the connection for a URL leads: to its host, or to the proxy by which it is asked.
+pub(super) fn endpoint(uri: &Uri, proxy: &Proxy) -> Result<Endpoint, Failure> {
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let is_tls = match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err(Failure::new(FailureClass::Unsupported, url::unknown_scheme(&uri.to_string()))),
+    };
+    let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    let tls = is_tls.then(|| (host.clone(), port));
+    Ok(match proxy {
+        Proxy::Direct => Endpoint { party: Party::Host, host, port, tls },
+        Proxy::Via { host, port } => Endpoint { party: Party::Proxy, host: host.clone(), port: *port, tls },
+    })
 }
 
 /// Returns where a redirect leads; nothing if the answer is none.
@@ -36,7 +44,8 @@ pub(super) fn redirect(from: &Uri, response: &Response<Incoming>) -> Option<Resu
         let parent = from.path().rsplit_once('/').map_or("", |(parent, _)| parent);
         let separator = if location.starts_with('/') { "" } else { "/" };
         let parent = if separator.is_empty() { "" } else { parent };
-        format!("http://{authority}{parent}{separator}{location}")
+        let scheme = from.scheme_str().unwrap_or("http");
+        format!("{scheme}://{authority}{parent}{separator}{location}")
     };
     Some(absolute.parse().map_err(|e| {
         let reason = format!("redirects to `{}`, which is no URL: {e}", location.escape_debug());
@@ -61,7 +70,7 @@ pub(super) fn blame(failure: Failure, proxy: &Proxy) -> Failure {
         return failure;
     }
     let error = Error::new(failure.error.kind(), "fetch", format!("by proxy {proxy}")).with_source(failure.error);
-    Failure { class: failure.class, by_proxy: true, error }
+    Failure { by_proxy: true, ..Failure::new(failure.class, error) }
 }
 
 /// Says what a status other than success means.
@@ -70,7 +79,7 @@ pub(super) fn refused(uri: &Uri, status: StatusCode) -> Failure {
     let (class, kind) = match status.as_u16() {
         404 | 410 => (FailureClass::Http, ErrorKind::NotFound),
         401 | 403 => (FailureClass::Http, ErrorKind::PermissionDenied),
-        429 => (FailureClass::Connection, ErrorKind::Unreachable),
+        429 => (FailureClass::Busy, ErrorKind::Unreachable),
         _ => (FailureClass::Http, ErrorKind::Unreachable),
     };
     Failure::new(class, Error::new(kind, "fetch", subject))
