@@ -19,6 +19,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::attr::{Attr, Listed};
 use crate::errors::Raised;
+use crate::following::Following;
 use crate::mount::{count_upcalls, counters};
 use crate::opening::{MountRequest, Opened};
 use crate::route::Route;
@@ -190,6 +191,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Counts the revisions that were shown before: an answer that was asked for before a switch must not be kept.
+    fn generation(&self) -> PyResult<u32> {
+        Ok(self.open_half()?.opened.client.generation())
+    }
+
     /// Returns how long names, attributes and misses may be kept, in seconds.
     fn timeouts_s(&self) -> PyResult<(f64, f64, f64)> {
         let half = self.open_half()?;
@@ -206,7 +212,12 @@ impl Engine {
 
     #[getter]
     fn root_hash(&self) -> PyResult<String> {
-        Ok(self.open_half()?.opened.client.tree().root().hash.to_string())
+        Ok(self.open_half()?.opened.client.tree().root().catalog.hash.to_string())
+    }
+
+    #[getter]
+    fn updates(&self) -> PyResult<Following> {
+        Ok(Following::of(&self.open_half()?.opened))
     }
 
     #[getter]
@@ -224,6 +235,7 @@ impl Engine {
         let half = self.open_half()?;
         let mounted = py.detach(|| nearfs_fuse::UnservedMount::mount(&half.opened.settings));
         let (mount, device_file) = mounted.map_err(Raised::from)?;
+        half.opened.updates.start(mount.kept()).map_err(Raised::from)?;
         Ok((UnservedMount(mount), device_file.into_raw_fd()))
     }
 

@@ -10,6 +10,7 @@ mod check;
 mod content;
 mod engine;
 mod errors;
+mod following;
 mod mount;
 mod network;
 mod opening;
@@ -43,6 +44,8 @@ mod _native {
     use crate::engine::{Engine, open_engine};
     #[pymodule_export]
     use crate::errors::error_kinds;
+    #[pymodule_export]
+    use crate::following::Following;
     #[pymodule_export]
     use crate::mount::{Mount, clear_stale_mount, is_mounted, mount};
     #[pymodule_export]

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::Raised;
+use crate::following::Following;
 use crate::opening::{MountRequest, Opened};
 use crate::route::Route;
 use crate::values;
@@ -103,13 +104,18 @@ impl Mount {
     }
 
     #[getter]
+    fn updates(&self) -> Following {
+        Following::of(&self.opened)
+    }
+
+    #[getter]
     fn route(&self) -> Route {
         Route::of(&self.opened.client)
     }
 
     #[getter]
     fn root_hash(&self) -> String {
-        self.opened.client.tree().root().hash.to_string()
+        self.opened.client.tree().root().catalog.hash.to_string()
     }
 
     #[getter]
@@ -128,6 +134,7 @@ pub(crate) fn mount(py: Python<'_>, request: Option<Bound<'_, PyDict>>) -> PyRes
         let opened = request.open()?;
         let session = Session::mount(Arc::clone(&opened.client) as _, &opened.settings)?;
         count_upcalls(&opened.client, session.upcalls());
+        opened.updates.start(session.kept())?;
         Ok::<_, Raised>(Mount { session, opened })
     });
     Ok(mounted?)

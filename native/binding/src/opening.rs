@@ -5,16 +5,16 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nearfs_core::Error;
 use nearfs_core::cache::quota::disown;
 use nearfs_core::cache::{DiskCache, ObjectCache, Quota, Sharing};
 use nearfs_core::client::options::{IdMap, XattrVisibility};
+use nearfs_core::client::updates::{UpdatePolicy, Updates};
 use nearfs_core::client::{Client, ClientOptions};
-use nearfs_core::repo::snapshot::{Selection, Snapshot, Trust};
+use nearfs_core::repo::snapshot::{Selection, Snapshot, TrustSource};
 use nearfs_core::transport::{self, Origin};
-use nearfs_format::blacklist::Blacklist;
 use nearfs_format::trust::MasterKeys;
 use nearfs_fuse::MountSettings;
 use pyo3::prelude::*;
@@ -28,11 +28,13 @@ use crate::values;
 pub(crate) struct Opened {
     pub(crate) client: Arc<Client>,
     pub(crate) settings: MountSettings,
+    pub(crate) updates: Arc<Updates>,
     runtime: Option<Runtime>,
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
+        self.updates.stop();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -53,7 +55,10 @@ pub(crate) struct MountRequest {
     mountpoint: PathBuf,
     server_urls: Vec<String>,
     public_keys: Vec<Vec<u8>>,
-    blacklist: String,
+    blacklist_files: Vec<PathBuf>,
+    auto_update: bool,
+    max_ttl_s: Option<u64>,
+    catalog_bytes: u64,
     cache_dir: PathBuf,
     is_shared_cache: bool,
     alien_cache: Option<PathBuf>,
@@ -88,11 +93,14 @@ impl MountRequest {
         })
     }
 
-    fn trust(&self) -> Result<Trust, Raised> {
+    fn trust(&self) -> Result<TrustSource, Raised> {
         let keys = MasterKeys::parse(&self.public_keys)
             .map_err(|e| Error::format("read key", format!("public key of {}", self.fqrn), e))?;
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        Ok(Trust { fqrn: self.fqrn.clone(), keys, blacklist: Blacklist::parse(&self.blacklist), now_s })
+        Ok(TrustSource { fqrn: self.fqrn.clone(), keys, blacklist_files: self.blacklist_files.clone() })
+    }
+
+    fn update_policy(&self) -> UpdatePolicy {
+        UpdatePolicy { is_manual: !self.auto_update, max_ttl: self.max_ttl_s.map(Duration::from_secs) }
     }
 
     fn client_options(self, public_keys: String) -> Result<ClientOptions, Raised> {
@@ -112,6 +120,7 @@ impl MountRequest {
             world_readable: self.world_readable,
             raw_symlinks: self.raw_symlinks,
             environment: self.environment.into_iter().map(|(k, v)| (k.into_bytes(), v.into_bytes())).collect(),
+            catalog_bytes: self.catalog_bytes,
             kernel_cache: Duration::from_secs(self.kernel_cache_s),
             xattr_visibility,
             tag: self.tag.unwrap_or_default(),
@@ -160,12 +169,14 @@ impl MountRequest {
         let origin = Arc::new(Origin::open(&self.server_urls.join(";"), options, runtime.handle().clone())?);
         self.network.arrange_hosts(&origin);
         let cache = Arc::new(self.object_cache(origin)?);
-        let snapshot = Snapshot::open(&cache, &trust, &selection)?;
+        let snapshot = Snapshot::open(&cache, &trust.trust()?, &selection)?;
         if selection == Selection::Current {
             // A host that lags behind the others shows only beside them; nobody waits for it.
             cache.origin().compare_hosts_soon();
         }
+        let policy = self.update_policy();
         let client = Arc::new(Client::open(cache, &snapshot, self.client_options(trust.keys.pem_texts().concat())?)?);
-        Ok(Opened { client, settings, runtime: Some(runtime) })
+        let updates = Updates::new(Arc::clone(&client), trust, policy, snapshot.is_offline);
+        Ok(Opened { client, settings, updates, runtime: Some(runtime) })
     }
 }

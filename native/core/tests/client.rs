@@ -82,6 +82,7 @@ impl Site {
             world_readable: false,
             raw_symlinks: false,
             environment: [(b"FLAVOUR".to_vec(), b"spicy".to_vec())].into(),
+            catalog_bytes: 1 << 20,
             kernel_cache: std::time::Duration::from_secs(60),
             xattr_visibility: XattrVisibility::RootOnly,
             tag: String::new(),
@@ -94,7 +95,13 @@ impl Site {
         let origin = Origin::open(&url, OriginOptions::default(), self.runtime.handle().clone()).unwrap();
         let disk = DiskCache::new(self.home.path().join("cache"), Sharing::Exclusive).unwrap();
         let cache = Arc::new(ObjectCache::new(disk, Arc::new(origin)));
-        let snapshot = Snapshot { root_hash: self.root_hash, root_size_bytes: 0, manifest: None, is_fixed: true };
+        let snapshot = Snapshot {
+            root_hash: self.root_hash,
+            root_size_bytes: 0,
+            manifest: None,
+            is_fixed: true,
+            is_offline: false,
+        };
         Client::open(cache, &snapshot, options).unwrap()
     }
 

@@ -101,6 +101,12 @@ impl Adapter {
     fn listed_timeout(&self) -> Duration {
         self.fs().entry_timeout().min(self.fs().attr_timeout())
     }
+
+    /// Returns how long an answer may be kept that was asked for in this generation: not at all if another one began
+    /// meanwhile, since the kernel has been told already what to forget.
+    fn unless_changed(&self, asked_in: u32, timeout: Duration) -> Duration {
+        if self.fs().generation() == asked_in { timeout } else { Duration::ZERO }
+    }
 }
 
 /// Operations with one constant answer: the error number, and the counter.
@@ -145,13 +151,18 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let asked_in = self.fs().generation();
         match self.ask(Operation::Lookup, parent, |fs| fs.lookup(Ino(parent.0), name.as_bytes())) {
             Ok(attr) => {
-                let (attr_timeout, entry_timeout) = (self.fs().attr_timeout(), self.fs().entry_timeout());
+                let attr_timeout = self.unless_changed(asked_in, self.fs().attr_timeout());
+                let entry_timeout = self.unless_changed(asked_in, self.fs().entry_timeout());
                 reply.entry_with_ttls(&attr_timeout, &entry_timeout, &file_attr(&attr), GENERATION);
             }
-            Err(code) if code.code() == Errno::ENOENT.code() && !self.fs().negative_timeout().is_zero() => {
-                reply.entry(&self.fs().negative_timeout(), &no_entry(), GENERATION);
+            Err(code) if code.code() == Errno::ENOENT.code() => {
+                match self.unless_changed(asked_in, self.fs().negative_timeout()) {
+                    Duration::ZERO => reply.error(code),
+                    timeout => reply.entry(&timeout, &no_entry(), GENERATION),
+                }
             }
             Err(code) => reply.error(code),
         }
@@ -162,8 +173,9 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let asked_in = self.fs().generation();
         match self.ask(Operation::Getattr, ino, |fs| fs.getattr(Ino(ino.0))) {
-            Ok(attr) => reply.attr(&self.fs().attr_timeout(), &file_attr(&attr)),
+            Ok(attr) => reply.attr(&self.unless_changed(asked_in, self.fs().attr_timeout()), &file_attr(&attr)),
             Err(code) => reply.error(code),
         }
     }
@@ -196,9 +208,9 @@ impl Filesystem for Adapter {
     }
 
     fn readdirplus(&self, _: &Request, ino: INodeNo, _: FileHandle, from: u64, mut reply: ReplyDirectoryPlus) {
-        let timeout = self.listed_timeout();
+        let (asked_in, timeout) = (self.fs().generation(), self.listed_timeout());
         let mut add = |entry: &ListedEntry<'_>| {
-            let attr = file_attr(&entry.attr);
+            let (attr, timeout) = (file_attr(&entry.attr), self.unless_changed(asked_in, timeout));
             reply.add(attr.ino, entry.next, OsStr::from_bytes(entry.name), &timeout, &attr, GENERATION)
         };
         match self.list(Operation::Readdirplus, ino, from, &mut add) {

@@ -42,6 +42,8 @@ fn kind_errno(kind: ErrorKind) -> Errno {
 fn refusal_errno(refusal: Refusal) -> Errno {
     match refusal {
         Refusal::NoEntry => Errno::ENOENT,
+        // The kernel then walks the path again, asking for every name, and its caller sees nothing of it.
+        Refusal::Stale => Errno::ESTALE,
         Refusal::NotADirectory => Errno::ENOTDIR,
         Refusal::IsADirectory => Errno::EISDIR,
         // The reference's answer for a target of something that is no symlink; opening a special file never gets here

@@ -9,17 +9,19 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fuser::{Config, SessionACL};
 use nearfs_core::client::FileSystem;
+use nearfs_core::client::updates::Kept;
 use nearfs_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::adapter::{Adapter, Manners};
 use crate::mounting::{self, Connection, Mounted, Place, Unmounted};
-use crate::notify::Notifier;
+use crate::notify::{KernelCaches, Notifier};
 use crate::questions::Questions;
 use crate::settings::MountSettings;
 use crate::upcalls::Upcalls;
@@ -41,6 +43,7 @@ pub fn default_workers() -> usize {
 struct End {
     outcome: Mutex<Option<Result<(), String>>>,
     ended: Condvar,
+    is_given_up: AtomicBool,
 }
 
 impl End {
@@ -53,6 +56,19 @@ impl End {
         let mut outcome = self.outcome.lock();
         self.ended.wait_while_for(&mut outcome, |outcome| outcome.is_none(), timeout);
         outcome.is_some()
+    }
+
+    fn wait_for_reason(&self, timeout: Duration) -> bool {
+        let is_given_up = || self.is_given_up.load(Ordering::Relaxed);
+        let mut outcome = self.outcome.lock();
+        self.ended.wait_while_for(&mut outcome, |outcome| outcome.is_none() && !is_given_up(), timeout);
+        outcome.is_some() || is_given_up()
+    }
+
+    fn give_up(&self) {
+        let _lock = self.outcome.lock();
+        self.is_given_up.store(true, Ordering::Relaxed);
+        self.ended.notify_all();
     }
 }
 
@@ -111,7 +127,7 @@ impl Session {
         }
         let copy =
             || session.as_fd().try_clone_to_owned().map_err(|e| Error::io("keep the device file of", subject(), e));
-        let notifier = Notifier { library: session.notifier(), device_file: Arc::new(copy()?) };
+        let notifier = Notifier { device_file: Arc::new(copy()?) };
         let connection = match place {
             Some(place) => Some(Arc::new(Connection { device_file: copy()?, place })),
             None => None,
@@ -146,9 +162,16 @@ impl Session {
         self.connection.as_ref().map(|connection| connection.place.device)
     }
 
-    /// Waits for the end of the session, as long as told; says whether it has ended.
+    /// Returns the mount's side of live updates.
+    pub fn kept(&self) -> Arc<dyn Kept> {
+        let end = Arc::clone(&self.end);
+        Arc::new(KernelCaches { notifier: self.notifier(), give_up: move || end.give_up() })
+    }
+
+    /// Waits, as long as told, for the end of the session, or for a reason to end it: the engine gave up what it shows.
+    /// Says whether it is time to end.
     pub fn wait(&self, timeout: Duration) -> bool {
-        self.end.wait(timeout)
+        self.end.wait_for_reason(timeout)
     }
 
     /// Returns how the session ended: `None` while it runs.
@@ -162,7 +185,7 @@ impl Session {
     /// Unmounts. A busy mount is tried again for `grace`, then taken out of the tree lazily. Idempotent; a file system
     /// that somebody else has mounted at the same place meanwhile is left alone.
     pub fn unmount(&self, grace: Duration) -> Result<Unmounted> {
-        self.own_connection()?.unmount(grace, || self.wait(Duration::ZERO))
+        self.own_connection()?.unmount(grace, || self.end.wait(Duration::ZERO))
     }
 
     /// Ends the connection at once: whoever waits inside gets an error. Needs root, and the mount still in the tree.
@@ -181,11 +204,11 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.connection.is_none() || self.wait(Duration::ZERO) {
+        if self.connection.is_none() || self.end.wait(Duration::ZERO) {
             return;
         }
         match self.unmount(Duration::ZERO) {
-            Ok(_) if self.wait(DROP_GRACE) => {}
+            Ok(_) if self.end.wait(DROP_GRACE) => {}
             Ok(_) => tracing::warn!("workers go on until the last open file is closed"),
             Err(error) => tracing::error!(%error, "the mount stays behind"),
         }

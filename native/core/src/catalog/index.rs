@@ -375,6 +375,11 @@ impl CatalogIndex {
         ChunkList::new(chunks, row.size).map(Some).map_err(wrong)
     }
 
+    /// Returns the chunks of a file as they stand in the catalog; empty for a file stored whole.
+    pub(super) fn chunk_rows(&self, id: RowId) -> &[Chunk] {
+        self.chunks.get(&id.0).map_or(&[], Vec::as_slice)
+    }
+
     /// Returns a statistics counter, 0 where the catalog has none.
     pub fn counter(&self, name: &str) -> i64 {
         self.counters.get(name).copied().unwrap_or(0)
@@ -388,6 +393,14 @@ impl CatalogIndex {
     /// Returns the time to live in seconds that a root catalog asks for.
     pub fn ttl_s(&self) -> Option<u64> {
         self.ttl_s
+    }
+
+    /// Returns about how many bytes of memory it takes.
+    pub fn memory_bytes(&self) -> u64 {
+        let chunks: usize = self.chunks.values().map(|chunks| chunks.capacity() * size_of::<Chunk>() + 64).sum();
+        let rows = self.rows.capacity() * size_of::<IndexRow>();
+        let tables = (self.nested.capacity() + self.binds.capacity()) * 2 * size_of::<NestedRow>();
+        (rows + self.pool.capacity() + chunks + tables + self.first_of_group.capacity() * 16) as u64
     }
 
     /// Returns how many rows no directory leads to.

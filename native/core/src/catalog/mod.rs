@@ -1,10 +1,13 @@
 //! File catalogs: reading, the decoded index, the tree of nested catalogs, writing.
 
 mod counting;
+mod decoded;
 pub mod index;
+mod numbers;
 pub mod reader;
 mod rows;
 pub mod schema;
+pub mod succession;
 mod transfer;
 pub mod tree;
 pub mod writer;

@@ -22,6 +22,9 @@ pub enum Refusal {
     /// most frequent operation of many programs.
     #[error("no such entry")]
     NoEntry,
+    /// The entry was of a revision that is not shown any more; looking it up again by its path helps.
+    #[error("of an earlier revision")]
+    Stale,
     /// A name was looked up in, or a listing asked of, something else than a directory.
     #[error("not a directory")]
     NotADirectory,
@@ -67,10 +70,10 @@ pub enum FsError {
 /// Shorthand for results of file system operations.
 pub type FsResult<T> = std::result::Result<T, FsError>;
 
-/// One revision of a repository (or a test's tree) as a read-only file system.
+/// A repository (or a test's tree) as a read-only file system.
 ///
-/// Inodes are stateless: an inode number that was given out stays valid for the life of the file system, so there is
-/// no `forget`. Every operation is idempotent except `open` and `release`, which pair up.
+/// Inodes are stateless: there is no `forget`, an inode number is never given out twice, and it stays valid as long as
+/// its entry stays what it is. [`FileSystem::generation`] says when another revision took over. Every operation is idempotent except `open` and `release`, which pair up.
 pub trait FileSystem: Send + Sync {
     /// Returns the attributes of `name` in a directory. `.` and `..` are understood.
     fn lookup(&self, parent: Ino, name: &[u8]) -> FsResult<Attr>;
@@ -109,6 +112,12 @@ pub trait FileSystem: Send + Sync {
 
     /// Returns totals of cache and repository.
     fn statfs(&self) -> FsResult<Statfs>;
+
+    /// Counts the changes of what is shown. What was asked before a change and is answered after it must not be kept: the
+    /// face cannot know from which side the answer is.
+    fn generation(&self) -> u32 {
+        0
+    }
 
     /// Returns how long a face may keep that a name leads to an inode.
     fn entry_timeout(&self) -> Duration;

@@ -10,6 +10,8 @@ pub mod ops;
 pub mod options;
 mod read;
 pub mod types;
+pub mod updates;
+mod validity;
 pub mod xattr;
 
 pub use filesystem::{FileSystem, FsError, FsResult, Refusal};

@@ -1,6 +1,6 @@
 //! The file system: look-ups, attributes, listings, opening and reading, answered from decoded catalogs and the cache.
 //!
-//! Owns no bytes on disk and no kernel protocol. One [`Client`] shows one revision of one repository.
+//! Owns no bytes on disk and no kernel protocol. One [`Client`] shows one repository, one revision at a time.
 //!
 //! Threading: every method may be called by any worker at any time. A look-up takes read locks only; opening and
 //! reading may wait for the network, for as long as the transport's bounds say.
@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nearfs_format::dirent::{EntryFlags, FileType};
+use nearfs_format::hash::ContentHash;
 use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_format::symlink;
 use parking_lot::Mutex;
@@ -19,21 +20,24 @@ use crate::cache::Quota;
 use crate::cache::fill::{ObjectCache, Want};
 use crate::catalog::index::{CatalogIndex, RowId};
 use crate::catalog::reader::NestedRow;
-use crate::catalog::tree::{Catalog, CatalogSource, CatalogTree};
+use crate::catalog::tree::{CatalogSource, CatalogTree, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repo::snapshot::{CATALOG_LIMIT_BYTES, Snapshot};
 use crate::transport::Origin;
 
 use super::filesystem::{FileSystem, FsError, FsResult, Refusal};
-use super::namespace;
+use super::namespace::{self, Place, Revisions};
 use super::options::ClientOptions;
 use super::read::{OpenFile, OpenFiles};
 use super::types::{Attr, Fh, Ino, ListedEntry, Opened, Statfs};
+use super::validity::Validity;
 use super::xattr;
 
 const EXCLUSIVE: i32 = 0o200;
-/// Time to live of a root catalog that asks for none, seconds.
-const DEFAULT_TTL_S: u64 = 240;
+/// A position in a listing says in its high bits which revision brought the catalog, so that a listing that began
+/// before a switch goes on in the entries that it began with.
+const POSITION_BITS: u32 = 32;
+const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
 
 /// What a client counted since it started.
 #[derive(Debug, Default)]
@@ -65,6 +69,10 @@ struct CachedCatalogs {
 }
 
 impl CatalogSource for CachedCatalogs {
+    fn release(&self, hash: &ContentHash) {
+        self.cache.unpin(&ObjectId::new(*hash, ObjectKind::Catalog));
+    }
+
     fn load(&self, catalog: &NestedRow, subject: String) -> Result<Arc<CatalogIndex>> {
         let want = Want {
             size_bytes: (catalog.size_bytes > 0).then_some(catalog.size_bytes),
@@ -91,7 +99,7 @@ impl CatalogSource for CachedCatalogs {
 /// A repository's revision as a file system.
 #[derive(Debug)]
 pub struct Client {
-    tree: CatalogTree,
+    pub(super) revisions: Revisions,
     pub(super) cache: Arc<ObjectCache>,
     options: ClientOptions,
     pub(super) files: OpenFiles,
@@ -99,18 +107,17 @@ pub struct Client {
     outer: Outer,
     started: Instant,
     is_fixed: bool,
+    pub(super) validity: Validity,
 }
-
-/// Where an operation arrived.
-type Place = (Arc<Catalog>, RowId);
 
 impl Client {
     /// Loads the root catalog of a snapshot.
     pub fn open(cache: Arc<ObjectCache>, snapshot: &Snapshot, options: ClientOptions) -> Result<Self> {
         let source = Arc::new(CachedCatalogs { cache: Arc::clone(&cache), fqrn: options.fqrn.clone() });
-        let tree = CatalogTree::open(source, snapshot.root_hash, snapshot.root_size_bytes)?;
+        let (root_hash, root_size) = (snapshot.root_hash, snapshot.root_size_bytes);
+        let tree = CatalogTree::open(source, root_hash, root_size, namespace::FIRST_INO, options.catalog_bytes)?;
         Ok(Self {
-            tree,
+            revisions: Revisions::new(tree),
             cache,
             options,
             files: OpenFiles::default(),
@@ -118,12 +125,13 @@ impl Client {
             outer: Outer::default(),
             started: Instant::now(),
             is_fixed: snapshot.is_fixed,
+            validity: Validity::from_now(),
         })
     }
 
-    /// Returns the catalogs.
-    pub fn tree(&self) -> &CatalogTree {
-        &self.tree
+    /// Returns the catalogs of the revision that is shown; another tree after a switch.
+    pub fn tree(&self) -> Arc<CatalogTree> {
+        self.revisions.current()
     }
 
     /// Returns the options it was opened with.
@@ -205,41 +213,32 @@ impl Client {
         self.files.len()
     }
 
-    /// Returns the minutes until the root catalog's time to live is over, counted from the start.
-    pub fn minutes_to_expiry(&self) -> u64 {
-        let ttl = self.tree.root().index.ttl_s().unwrap_or(DEFAULT_TTL_S);
-        ttl.saturating_sub(self.uptime().as_secs()) / 60
-    }
-
     pub(super) fn entry(&self, ino: Ino) -> FsResult<Place> {
-        namespace::entry(&self.tree, ino).ok_or(FsError::Refused(Refusal::NoEntry))
+        self.revisions.entry(ino)
     }
 
     /// Returns where a directory's entries lie: in the nested catalog where one starts there.
     fn directory(&self, ino: Ino) -> FsResult<Place> {
-        let (catalog, row) = self.entry(ino)?;
-        if catalog.index.row(row).file_type != FileType::Directory {
+        let place = self.entry(ino)?;
+        if place.view.index.row(place.row).file_type != FileType::Directory {
             return Err(Refusal::NotADirectory.into());
         }
-        Ok(match self.tree.below(&catalog, row)? {
-            Some(nested) => (nested, RowId::ROOT),
-            None => (catalog, row),
-        })
+        Ok(place.below()?)
     }
 
-    fn target(&self, catalog: &Catalog, row: RowId) -> Vec<u8> {
-        let raw = catalog.index.symlink(row);
+    fn target(&self, view: &View, row: RowId) -> Vec<u8> {
+        let raw = view.index.symlink(row);
         if self.options.raw_symlinks {
             return raw.to_vec();
         }
         symlink::expand(raw, |name| self.options.environment.get(name).cloned()).into_owned()
     }
 
-    fn attr(&self, catalog: &Catalog, row: RowId) -> Attr {
-        let entry = catalog.index.row(row);
+    fn attr(&self, view: &View, row: RowId) -> Attr {
+        let entry = view.index.row(row);
         let file_type = entry.file_type;
         let size_bytes = match file_type {
-            FileType::Symlink => self.target(catalog, row).len() as u64,
+            FileType::Symlink => self.target(view, row).len() as u64,
             _ if file_type.is_special() => 0,
             _ => entry.size,
         };
@@ -253,7 +252,7 @@ impl Client {
             None => self.options.process_owner,
         });
         Attr {
-            ino: namespace::ino(catalog, row),
+            ino: namespace::ino(view, row),
             file_type,
             permissions: (entry.mode & 0o7777 | readable) as u16,
             size_bytes,
@@ -266,8 +265,26 @@ impl Client {
         }
     }
 
-    fn open_place(&self, (catalog, row): &Place, flags: i32) -> FsResult<(OpenFile, bool)> {
-        let entry = catalog.index.row(*row);
+    /// Returns where a listing goes on: in the revision in which it began, as long as that one answers.
+    fn listed(&self, directory: Ino, from: u64) -> FsResult<Place> {
+        let place = self.directory(directory)?;
+        let began = u32::try_from(from >> POSITION_BITS).unwrap_or(u32::MAX);
+        if from & POSITION_MASK <= 2 || began == place.view.catalog.since {
+            return Ok(place);
+        }
+        for tree in self.revisions.earlier() {
+            let Some(earlier) = namespace::entry_in(&tree, directory)? else { continue };
+            let earlier = earlier.below()?;
+            if earlier.view.catalog.since == began {
+                return Ok(earlier);
+            }
+        }
+        Ok(place)
+    }
+
+    fn open_place(&self, place: &Place, flags: i32) -> FsResult<(OpenFile, bool)> {
+        let Place { view, row, .. } = place;
+        let entry = view.index.row(*row);
         match entry.file_type {
             FileType::Regular => {}
             FileType::Directory => return Err(Refusal::IsADirectory.into()),
@@ -276,13 +293,13 @@ impl Client {
         if flags & EXCLUSIVE != 0 {
             return Err(Refusal::AlreadyExists.into());
         }
-        let path = || catalog.path(*row).to_string();
+        let path = || view.path(*row).to_string();
         let direct_io = entry.flags.has(EntryFlags::DIRECT_IO);
         if entry.flags.has(EntryFlags::EXTERNAL) {
             let subject = format!("{}: its content lies outside the repository (external data)", path());
             return Err(Error::new(ErrorKind::Unsupported, "open", subject).into());
         }
-        if let Some(chunks) = catalog.index.chunks(*row)? {
+        if let Some(chunks) = view.index.chunks(*row)? {
             let compression = entry.compression;
             return Ok((OpenFile::Chunked { path: path(), chunks, compression, last: Mutex::default() }, direct_io));
         }
@@ -305,12 +322,16 @@ impl Client {
         }
     }
 
+    pub(super) fn count_io_error(&self) {
+        self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts failures that are nobody's request: the reference's I/O error counter.
     fn counted<T>(&self, outcome: FsResult<T>) -> FsResult<T> {
         if let Err(FsError::Engine(error)) = &outcome
             && !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ReadOnly | ErrorKind::InvalidInput)
         {
-            self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
+            self.count_io_error();
         }
         outcome
     }
@@ -318,39 +339,44 @@ impl Client {
 
 impl FileSystem for Client {
     fn lookup(&self, parent: Ino, name: &[u8]) -> FsResult<Attr> {
-        let (catalog, row) = self.counted(self.directory(parent))?;
+        let Place { view, row, .. } = self.counted(self.directory(parent))?;
         let child = match name {
             b"." => return self.getattr(parent),
-            b".." => return self.getattr(namespace::parent_ino(&catalog, row)),
-            _ => catalog.index.child(row, name),
+            b".." => return self.getattr(namespace::parent_ino(&view, row)),
+            _ => view.index.child(row, name),
         };
-        child.map(|child| self.attr(&catalog, child)).ok_or(FsError::Refused(Refusal::NoEntry))
+        child.map(|child| self.attr(&view, child)).ok_or(FsError::Refused(Refusal::NoEntry))
     }
 
     fn getattr(&self, ino: Ino) -> FsResult<Attr> {
-        let (catalog, row) = self.entry(ino)?;
-        Ok(self.attr(&catalog, row))
+        match self.counted(self.entry(ino)) {
+            Ok(Place { view, row, .. }) => Ok(self.attr(&view, row)),
+            Err(error @ FsError::Refused(Refusal::Stale)) => self.files.attr(ino).ok_or(error),
+            Err(error) => Err(error),
+        }
     }
 
     fn readlink(&self, ino: Ino) -> FsResult<Vec<u8>> {
-        let (catalog, row) = self.entry(ino)?;
-        if catalog.index.row(row).file_type != FileType::Symlink {
+        let Place { view, row, .. } = self.entry(ino)?;
+        if view.index.row(row).file_type != FileType::Symlink {
             return Err(Refusal::NotASymlink.into());
         }
-        Ok(self.target(&catalog, row))
+        Ok(self.target(&view, row))
     }
 
     fn open(&self, ino: Ino, flags: i32) -> FsResult<Opened> {
-        let place = self.entry(ino)?;
-        let (file, direct_io) = self.counted(self.open_place(&place, flags))?;
+        let place = self.counted(self.entry(ino))?;
+        let (content, direct_io) = self.counted(self.open_place(&place, flags))?;
         self.counters.opens.fetch_add(1, Ordering::Relaxed);
-        // An inode's content never changes within a mount, so pages of earlier opens stay good.
-        Ok(Opened { fh: Fh(self.files.insert(file)), keep_cache: !direct_io, direct_io })
+        let attr = self.attr(&place.view, place.row);
+        // An inode's content never changes: what has another content gets another number. So pages of earlier opens
+        // stay good.
+        Ok(Opened { fh: Fh(self.files.insert(content, attr)), keep_cache: !direct_io, direct_io })
     }
 
     fn read(&self, fh: Fh, offset: u64, size: u32, into: &mut Vec<u8>) -> FsResult<()> {
         let file = self.files.get(fh.0).ok_or(Refusal::BadHandle)?;
-        self.counted(file.read(&self.cache, offset, size as usize, into).map_err(FsError::from))
+        self.counted(file.content.read(&self.cache, offset, size as usize, into).map_err(FsError::from))
     }
 
     fn release(&self, fh: Fh) {
@@ -363,7 +389,7 @@ impl FileSystem for Client {
         from: u64,
         sink: &mut dyn FnMut(&ListedEntry<'_>) -> ControlFlow<()>,
     ) -> FsResult<()> {
-        let (catalog, row) = self.counted(self.directory(directory))?;
+        let Place { view, row, .. } = self.counted(self.listed(directory, from))?;
         if from == 0 {
             let attr = self.getattr(directory)?;
             if sink(&ListedEntry { name: b".", attr, next: 1 }).is_break() {
@@ -371,21 +397,22 @@ impl FileSystem for Client {
             }
         }
         if from <= 1 {
-            let attr = self.getattr(namespace::parent_ino(&catalog, row))?;
+            let attr = self.getattr(namespace::parent_ino(&view, row))?;
             if sink(&ListedEntry { name: b"..", attr, next: 2 }).is_break() {
                 return Ok(());
             }
         }
-        let children = catalog.index.children(row);
-        let skip = u32::try_from(from.saturating_sub(2)).unwrap_or(u32::MAX);
+        let children = view.index.children(row);
+        let skip = u32::try_from((from & POSITION_MASK).saturating_sub(2)).unwrap_or(u32::MAX);
+        let revision = u64::from(view.catalog.since) << POSITION_BITS;
         for child in children.start.saturating_add(skip)..children.end {
-            if catalog.index.row(RowId(child)).flags.has(EntryFlags::HIDDEN) {
+            if view.index.row(RowId(child)).flags.has(EntryFlags::HIDDEN) {
                 continue;
             }
             let listed = ListedEntry {
-                name: catalog.index.name(RowId(child)),
-                attr: self.attr(&catalog, RowId(child)),
-                next: u64::from(child - children.start) + 3,
+                name: view.index.name(RowId(child)),
+                attr: self.attr(&view, RowId(child)),
+                next: revision | (u64::from(child - children.start) + 3),
             };
             if sink(&listed).is_break() {
                 break;
@@ -395,14 +422,14 @@ impl FileSystem for Client {
     }
 
     fn getxattr(&self, ino: Ino, name: &[u8]) -> FsResult<Vec<u8>> {
-        let (catalog, row) = self.entry(ino)?;
-        xattr::get(self, &catalog, row, name).ok_or_else(|| xattr::refusal(self, name).into())
+        let Place { view, row, .. } = self.entry(ino)?;
+        xattr::get(self, &view, row, name).ok_or_else(|| xattr::refusal(self, name).into())
     }
 
     fn listxattr(&self, ino: Ino) -> FsResult<Vec<u8>> {
-        let (catalog, row) = self.entry(ino)?;
+        let Place { view, row, .. } = self.entry(ino)?;
         let mut names = Vec::new();
-        for name in xattr::list(self, &catalog, row) {
+        for name in xattr::list(self, &view, row) {
             names.extend_from_slice(&name);
             names.push(0);
         }
@@ -410,7 +437,8 @@ impl FileSystem for Client {
     }
 
     fn statfs(&self) -> FsResult<Statfs> {
-        let root = self.tree.root();
+        let tree = self.tree();
+        let root = tree.root();
         let total: i64 = ["regular", "symlink", "special", "dir"]
             .iter()
             .map(|name| root.index.counter(&format!("self_{name}")) + root.index.counter(&format!("subtree_{name}")))
@@ -419,9 +447,13 @@ impl FileSystem for Client {
         Ok(Statfs {
             block_bytes: 512,
             files,
-            files_free: files.saturating_sub(self.tree.loaded_rows()),
+            files_free: files.saturating_sub(tree.loaded_rows()),
             ..Statfs::default()
         })
+    }
+
+    fn generation(&self) -> u32 {
+        self.tree().generation()
     }
 
     fn entry_timeout(&self) -> Duration {

@@ -52,6 +52,8 @@ pub struct ClientOptions {
     pub environment: HashMap<Vec<u8>, Vec<u8>>,
     /// How long the kernel may keep entries and attributes (`CVMFS_KCACHE_TIMEOUT`).
     pub kernel_cache: Duration,
+    /// About how much memory the decoded nested catalogs may take, bytes.
+    pub catalog_bytes: u64,
     /// Where magic attributes are listed.
     pub xattr_visibility: XattrVisibility,
     /// Tag that the mount was asked for, for `user.tag`.

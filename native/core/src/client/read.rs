@@ -13,6 +13,7 @@ use nearfs_format::dirent::Compression;
 use nearfs_format::object::{ObjectId, ObjectKind};
 use parking_lot::Mutex;
 
+use super::types::{Attr, Ino};
 use crate::cache::cached::CachedObject;
 use crate::cache::fill::{ObjectCache, Want};
 use crate::error::{Error, ErrorKind, Result};
@@ -124,26 +125,39 @@ fn append(object: &CachedObject, offset: u64, size: usize, into: &mut Vec<u8>) -
     Ok(count)
 }
 
+/// A handle: what it reads, and what it was opened as, which holds also when a later revision has it no more.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) content: OpenFile,
+    pub(super) attr: Attr,
+}
+
 /// The files that are open, by handle.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
-    files: parking_lot::RwLock<std::collections::HashMap<u64, Arc<OpenFile>>>,
+    files: parking_lot::RwLock<std::collections::HashMap<u64, Arc<Handle>>>,
     next: std::sync::atomic::AtomicU64,
 }
 
 impl OpenFiles {
-    pub(super) fn insert(&self, file: OpenFile) -> u64 {
+    pub(super) fn insert(&self, content: OpenFile, attr: Attr) -> u64 {
         let fh = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-        self.files.write().insert(fh, Arc::new(file));
+        self.files.write().insert(fh, Arc::new(Handle { content, attr }));
         fh
     }
 
-    pub(super) fn get(&self, fh: u64) -> Option<Arc<OpenFile>> {
+    pub(super) fn get(&self, fh: u64) -> Option<Arc<Handle>> {
         self.files.read().get(&fh).cloned()
     }
 
     pub(super) fn remove(&self, fh: u64) {
         self.files.write().remove(&fh);
+    }
+
+    /// Returns the attributes with which an inode is open, if it is. Looks at every open file: for the rare question
+    /// about an inode that no revision has any more.
+    pub(super) fn attr(&self, ino: Ino) -> Option<Attr> {
+        self.files.read().values().map(|file| file.attr).find(|attr| attr.ino == ino)
     }
 
     pub(super) fn len(&self) -> usize {

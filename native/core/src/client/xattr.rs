@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use nearfs_format::dirent::{EntryFlags, FileType};
 
 use crate::catalog::index::RowId;
-use crate::catalog::tree::Catalog;
+use crate::catalog::tree::View;
 
 use super::filesystem::Refusal;
 use super::ops::Client;
@@ -73,8 +73,8 @@ const COUNTERS: [&str; 12] = [
     "xattr",
 ];
 
-fn names(catalog: &Catalog, row: RowId) -> Vec<&'static str> {
-    let entry = catalog.index.row(row);
+fn names(view: &View, row: RowId) -> Vec<&'static str> {
+    let entry = view.index.row(row);
     let mut names = EVERYWHERE.to_vec();
     if entry.hash.is_some() {
         names.push("user.hash");
@@ -89,16 +89,16 @@ fn names(catalog: &Catalog, row: RowId) -> Vec<&'static str> {
 }
 
 /// Returns the names to list for an entry: stored ones, and magic ones where they are visible.
-pub(super) fn list(client: &Client, catalog: &Catalog, row: RowId) -> Vec<Vec<u8>> {
-    let is_root = row == RowId::ROOT && catalog.mountpoint.is_none();
+pub(super) fn list(client: &Client, view: &View, row: RowId) -> Vec<Vec<u8>> {
+    let is_root = view.is_root(row);
     let visible = match client.options().xattr_visibility {
         XattrVisibility::Always => true,
         XattrVisibility::RootOnly => is_root,
         XattrVisibility::Never => false,
     };
-    let mut listed: Vec<Vec<u8>> = catalog.index.xattrs(row).keys().map(<[u8]>::to_vec).collect();
+    let mut listed: Vec<Vec<u8>> = view.index.xattrs(row).keys().map(<[u8]>::to_vec).collect();
     if visible {
-        listed.extend(names(catalog, row).into_iter().map(|n| n.as_bytes().to_vec()));
+        listed.extend(names(view, row).into_iter().map(|n| n.as_bytes().to_vec()));
     }
     listed.sort_unstable();
     listed.dedup();
@@ -106,29 +106,30 @@ pub(super) fn list(client: &Client, catalog: &Catalog, row: RowId) -> Vec<Vec<u8
 }
 
 /// Returns an attribute's value; a magic attribute hides a stored one of the same name.
-pub(super) fn get(client: &Client, catalog: &Catalog, row: RowId, name: &[u8]) -> Option<Vec<u8>> {
-    if name == OUR_COUNTERS && row == RowId::ROOT && catalog.mountpoint.is_none() {
+pub(super) fn get(client: &Client, view: &View, row: RowId, name: &[u8]) -> Option<Vec<u8>> {
+    if name == OUR_COUNTERS && view.is_root(row) {
         return Some(our_counters(client).into_bytes());
     }
-    magic(client, catalog, row, name).or_else(|| catalog.index.xattrs(row).get(name).map(<[u8]>::to_vec))
+    magic(client, view, row, name).or_else(|| view.index.xattrs(row).get(name).map(<[u8]>::to_vec))
 }
 
 /// Says why an attribute that is not there is not.
 pub(super) fn refusal(client: &Client, name: &[u8]) -> Refusal {
-    let index = &client.tree().root().index;
+    let tree = client.tree();
+    let index = &tree.root().index;
     let has_some = index.counter("self_xattr") + index.counter("subtree_xattr") > 0;
     if UNASKED.contains(&name) && !has_some { Refusal::NoSuchAttributes } else { Refusal::NoAttribute }
 }
 
-fn magic(client: &Client, catalog: &Catalog, row: RowId, name: &[u8]) -> Option<Vec<u8>> {
+fn magic(client: &Client, view: &View, row: RowId, name: &[u8]) -> Option<Vec<u8>> {
     let name = std::str::from_utf8(name).ok()?;
     let (plain, page) = match name.rsplit_once('~') {
         Some((plain, page)) => (plain, Some(page)),
         None => (name, None),
     };
-    let known = names(catalog, row);
+    let known = names(view, row);
     let plain = known.iter().find(|n| **n == plain)?;
-    let value = value(client, catalog, row, plain)?;
+    let value = value(client, view, row, plain)?;
     let mut pages = value.chunks(PAGE_BYTES);
     match page {
         None => Some(pages.next().unwrap_or_default().to_vec()),
@@ -140,29 +141,29 @@ fn magic(client: &Client, catalog: &Catalog, row: RowId, name: &[u8]) -> Option<
     }
 }
 
-fn value(client: &Client, catalog: &Catalog, row: RowId, name: &str) -> Option<Vec<u8>> {
-    let entry = catalog.index.row(row);
+fn value(client: &Client, view: &View, row: RowId, name: &str) -> Option<Vec<u8>> {
+    let entry = view.index.row(row);
     let options = client.options();
     let counters = client.counters();
     let flag = |mask| u8::from(entry.flags.has(mask)).to_string();
     let text = match name {
         "user.fqrn" => options.fqrn.clone(),
         "user.revision" => client.tree().root().index.revision().to_string(),
-        "user.root_hash" => client.tree().root().hash.to_string(),
+        "user.root_hash" => client.tree().root().catalog.hash.to_string(),
         "user.tag" => options.tag.clone(),
         "user.hash" => entry.hash?.to_string(),
-        "user.chunks" => catalog.index.chunks(row).ok()?.map_or(1, |c| c.as_slice().len()).to_string(),
-        "user.chunk_list" => chunk_list(catalog, row)?,
+        "user.chunks" => view.index.chunks(row).ok()?.map_or(1, |c| c.as_slice().len()).to_string(),
+        "user.chunk_list" => chunk_list(view, row)?,
         "user.compression" => entry.compression.name().to_owned(),
         "user.direct_io" => flag(EntryFlags::DIRECT_IO),
         "user.external_file" => flag(EntryFlags::EXTERNAL),
-        "user.rawlink" | "xfsroot.rawlink" => return Some(catalog.index.symlink(row).to_vec()),
+        "user.rawlink" | "xfsroot.rawlink" => return Some(view.index.symlink(row).to_vec()),
         "user.catalog_counters" => {
-            let mountpoint = catalog.path(RowId::ROOT);
+            let mountpoint = view.path(RowId::ROOT);
             let mountpoint = String::from_utf8_lossy(mountpoint.as_bytes()).into_owned();
-            format!("catalog_hash: {}\ncatalog_mountpoint: {mountpoint}\n{}", catalog.hash, counter_lines(catalog))
+            format!("catalog_hash: {}\ncatalog_mountpoint: {mountpoint}\n{}", view.catalog.hash, counter_lines(view))
         }
-        "user.repo_counters" => counter_lines(&client.tree().root()),
+        "user.repo_counters" => counter_lines(client.tree().root()),
         "user.pubkeys" => options.public_keys.clone(),
         "user.expires" if client.is_fixed() => "never (fixed root catalog)".to_owned(),
         "user.expires" => client.minutes_to_expiry().to_string(),
@@ -171,7 +172,7 @@ fn value(client: &Client, catalog: &Catalog, row: RowId, name: &str) -> Option<V
         "user.proxy_list" => proxy_list(client),
         "user.proxy" => client.origin().active_proxy().to_string(),
         "user.nclg" => client.tree().loaded_count().to_string(),
-        "user.inode_max" => (client.tree().loaded_rows() + 255).to_string(),
+        "user.inode_max" => (client.tree().next_number() - 1).to_string(),
         "user.nopen" => counters.opens.load(Ordering::Relaxed).to_string(),
         "user.nioerr" => counters.io_errors.load(Ordering::Relaxed).to_string(),
         "user.ndownload" => client.fetches().to_string(),
@@ -197,10 +198,10 @@ fn our_counters(client: &Client) -> String {
     })
 }
 
-fn chunk_list(catalog: &Catalog, row: RowId) -> Option<String> {
-    let entry = catalog.index.row(row);
+fn chunk_list(view: &View, row: RowId) -> Option<String> {
+    let entry = view.index.row(row);
     let mut text = String::from("hash,offset,size\n");
-    match catalog.index.chunks(row).ok()? {
+    match view.index.chunks(row).ok()? {
         Some(chunks) => {
             for chunk in chunks.as_slice() {
                 let _ = writeln!(text, "{},{},{}", chunk.hash, chunk.offset, chunk.size);
@@ -213,9 +214,9 @@ fn chunk_list(catalog: &Catalog, row: RowId) -> Option<String> {
     Some(text)
 }
 
-fn counter_lines(catalog: &Catalog) -> String {
+fn counter_lines(view: &View) -> String {
     COUNTERS.iter().fold(String::new(), |mut text, name| {
-        let index = &catalog.index;
+        let index = &view.index;
         let total = index.counter(&format!("self_{name}")) + index.counter(&format!("subtree_{name}"));
         let _ = writeln!(text, "{name},{total}");
         text

@@ -3,11 +3,16 @@
 //! Owns the order of the bootstrap (format.md 2.5): manifest and whitelist are asked for together, certificate and root
 //! catalog together as soon as the manifest is parsed; nothing fetched is used before the signature holds. A manifest
 //! that names the root hash of the breadcrumb was verified when the breadcrumb was written and costs one request; not
-//! where a tag or a date is asked for, since those follow from another field of the manifest.
+//! where a tag or a date is asked for, since those follow from another field of the manifest, and not where anything is
+//! blacklisted, since that may be newer than the note. Where no host answers, the breadcrumb names the root, too.
 //!
 //! Threading: one call, which may block as long as its requests may; two short-lived threads run side by side.
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nearfs_format::blacklist::Blacklist;
 use nearfs_format::hash::ContentHash;
@@ -21,10 +26,14 @@ use crate::cache::breadcrumb::Breadcrumb;
 use crate::cache::fill::{ObjectCache, Want};
 use crate::error::{Error, ErrorKind, Result};
 
+const MANIFEST: &str = ".cvmfspublished";
+const WHITELIST: &str = ".cvmfswhitelist";
 /// Manifests are small; the reference reads at most 4096 bytes from disk.
 const MANIFEST_LIMIT_BYTES: u64 = 64 << 10;
 /// A whitelist may hold many certificates, but not megabytes of them.
 const WHITELIST_LIMIT_BYTES: u64 = 1 << 20;
+/// Blacklists are lists of names and fingerprints.
+const BLACKLIST_LIMIT_BYTES: u64 = 1 << 20;
 /// Largest history that is fetched, uncompressed: it passes through memory.
 const HISTORY_LIMIT_BYTES: u64 = 256 << 20;
 /// Largest catalog that is fetched, uncompressed.
@@ -56,6 +65,45 @@ pub struct Trust {
     pub now_s: i64,
 }
 
+/// What trust is made from, each time anew: the blacklist may change while a repository is mounted.
+#[derive(Debug, Clone)]
+pub struct TrustSource {
+    /// Fully qualified repository name.
+    pub fqrn: String,
+    /// Master public keys.
+    pub keys: MasterKeys,
+    /// Blacklists, those that exist count together.
+    pub blacklist_files: Vec<PathBuf>,
+}
+
+impl TrustSource {
+    /// Reads the blacklists and the clock.
+    pub fn trust(&self) -> Result<Trust> {
+        let mut blacklist = Blacklist::default();
+        for path in &self.blacklist_files {
+            blacklist.merge(&Blacklist::parse(&blacklist_text(path)?));
+        }
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        Ok(Trust { fqrn: self.fqrn.clone(), keys: self.keys.clone(), blacklist, now_s })
+    }
+}
+
+fn blacklist_text(path: &Path) -> Result<String> {
+    let failed = |e| Error::io("read blacklist", path.display().to_string(), e);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(BLACKLIST_LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > BLACKLIST_LIMIT_BYTES {
+        let reason = format!("{}: more than {BLACKLIST_LIMIT_BYTES} bytes; check the path", path.display());
+        return Err(Error::new(ErrorKind::InvalidInput, "read blacklist", reason));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// A verified revision of a repository.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -67,21 +115,45 @@ pub struct Snapshot {
     pub manifest: Option<Arc<ManifestFields>>,
     /// True where it must not follow new revisions.
     pub is_fixed: bool,
+    /// True where no host answered, and the last known root was taken.
+    pub is_offline: bool,
+}
+
+/// What a client shows, for [`Snapshot::newer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Its root catalog.
+    pub root_hash: ContentHash,
+    /// Its revision.
+    pub revision: u64,
 }
 
 impl Snapshot {
     /// Opens a revision of the repository at `origin`.
     pub fn open(cache: &ObjectCache, trust: &Trust, selection: &Selection) -> Result<Self> {
         if let Selection::RootHash(root_hash) = selection {
-            return Ok(Self { root_hash: *root_hash, root_size_bytes: 0, manifest: None, is_fixed: true });
+            return Ok(Self {
+                root_hash: *root_hash,
+                root_size_bytes: 0,
+                manifest: None,
+                is_fixed: true,
+                is_offline: false,
+            });
         }
-        let manifest = verified_manifest(cache, trust, selection)?;
+        let manifest = match verified_manifest(cache, trust, selection) {
+            Ok(manifest) => manifest,
+            Err(error) if error.kind() == ErrorKind::Unreachable && *selection == Selection::Current => {
+                return last_known(cache, trust)?.ok_or(error);
+            }
+            Err(error) => return Err(error),
+        };
         match selection {
             Selection::Current | Selection::RootHash(_) => Ok(Self {
                 root_hash: manifest.root_hash,
                 root_size_bytes: manifest.root_size_bytes,
                 manifest: Some(manifest),
                 is_fixed: false,
+                is_offline: false,
             }),
             Selection::Tag(name) => tagged(cache, trust, manifest, |history| {
                 history.find(name)?.ok_or_else(|| no_tag(trust, format!("no such tag: {name}")))
@@ -93,6 +165,82 @@ impl Snapshot {
             }),
         }
     }
+}
+
+/// Returns the root that the breadcrumb names, where its catalog is in the cache.
+fn last_known(cache: &ObjectCache, trust: &Trust) -> Result<Option<Snapshot>> {
+    let Some(seen) = cache.disk().read_breadcrumb(&trust.fqrn)? else { return Ok(None) };
+    refuse_blacklisted(trust, seen.revision.unwrap_or(u64::MAX))?;
+    let is_cached = cache.is_cached(&ObjectId::new(seen.root_hash, ObjectKind::Catalog));
+    let offline = || Snapshot {
+        root_hash: seen.root_hash,
+        root_size_bytes: 0,
+        manifest: None,
+        is_fixed: false,
+        is_offline: true,
+    };
+    Ok(is_cached.then(offline))
+}
+
+/// Fails where the blacklist refuses a revision.
+pub fn refuse_blacklisted(trust: &Trust, revision: u64) -> Result<()> {
+    let minimum = trust.blacklist.minimum_revision(&trust.fqrn);
+    if revision >= minimum {
+        return Ok(());
+    }
+    let reason = format!(
+        "{}: revision {revision} is blacklisted, as all below {minimum}; wait for a newer one or edit the blacklist",
+        trust.fqrn
+    );
+    Err(Error::new(ErrorKind::Untrusted, "open repository", reason))
+}
+
+impl Snapshot {
+    /// Returns the repository's newest revision if it is another one than what is shown; one request where it is not.
+    ///
+    /// Where no host answers, another client that shares the cache may have been luckier: then it is the revision of the
+    /// breadcrumb. [`ErrorKind::Unreachable`] where all hosts are behind what is shown.
+    pub fn newer(cache: &ObjectCache, trust: &Trust, shown: &Shown) -> Result<Option<Self>> {
+        match newer_manifest(cache, trust, shown) {
+            Ok(manifest) => Ok(manifest.map(|manifest| Self {
+                root_hash: manifest.root_hash,
+                root_size_bytes: manifest.root_size_bytes,
+                manifest: Some(manifest),
+                is_fixed: false,
+                is_offline: false,
+            })),
+            Err(error) => {
+                let seen = cache.disk().read_breadcrumb(&trust.fqrn)?;
+                let is_newer = seen.and_then(|seen| seen.revision).is_some_and(|revision| revision > shown.revision);
+                if is_newer && let Some(snapshot) = last_known(cache, trust)? { Ok(Some(snapshot)) } else { Err(error) }
+            }
+        }
+    }
+}
+
+fn newer_manifest(cache: &ObjectCache, trust: &Trust, shown: &Shown) -> Result<Option<Arc<ManifestFields>>> {
+    let name_it = |e: Error| Error::new(e.kind(), "look for a revision of", trust.fqrn.as_str()).with_source(e);
+    let origin = cache.origin();
+    for _ in 0..origin.hosts().len() {
+        let host = origin.active_host();
+        let bytes = origin.fetch_small(MANIFEST, MANIFEST_LIMIT_BYTES, false).map_err(name_it)?;
+        let manifest =
+            UnverifiedManifest::parse(&bytes).map_err(|e| Error::format("read manifest of", trust.fqrn.as_str(), e))?;
+        let fields = manifest.fields();
+        if fields.root_hash == shown.root_hash {
+            return Ok(None);
+        }
+        if fields.revision > shown.revision {
+            let whitelist = origin.fetch_small(WHITELIST, WHITELIST_LIMIT_BYTES, false).map_err(name_it)?;
+            let seen = cache.disk().read_breadcrumb(&trust.fqrn)?;
+            return verify(cache, trust, manifest, &whitelist, seen.as_ref()).map(Some);
+        }
+        if !origin.leave_host(&host) {
+            break;
+        }
+    }
+    let reason = format!("{}: the hosts are behind revision {}, which is shown", trust.fqrn, shown.revision);
+    Err(Error::new(ErrorKind::Unreachable, "look for a revision of", reason))
 }
 
 fn no_tag(trust: &Trust, reason: String) -> Error {
@@ -113,7 +261,13 @@ fn tagged(
     let content = cache.open(&want)?.read_all(HISTORY_LIMIT_BYTES)?;
     let history = HistoryDb::open(&cache.disk().scratch_dir(), &trust.fqrn, &content)?;
     let tag = find(&history)?;
-    Ok(Snapshot { root_hash: tag.root_hash, root_size_bytes: tag.size_bytes, manifest: Some(manifest), is_fixed: true })
+    Ok(Snapshot {
+        root_hash: tag.root_hash,
+        root_size_bytes: tag.size_bytes,
+        manifest: Some(manifest),
+        is_fixed: true,
+        is_offline: false,
+    })
 }
 
 /// Fetches the manifest and checks the whole chain of trust, then remembers it in the breadcrumb.
@@ -124,6 +278,7 @@ fn verified_manifest(cache: &ObjectCache, trust: &Trust, selection: &Selection) 
     // The breadcrumb vouches for the root hash and nothing else: a tag's revision follows from the history that the
     // manifest names, so there the signature counts.
     if *selection == Selection::Current
+        && trust.blacklist.is_empty()
         && let Some(seen) = &seen
         && seen.root_hash == unverified.fields().root_hash
         && unverified.fields().fqrn.as_deref() == Some(trust.fqrn.as_str())
@@ -131,17 +286,26 @@ fn verified_manifest(cache: &ObjectCache, trust: &Trust, selection: &Selection) 
     {
         return Ok(Arc::new(unverified.fields().clone()));
     }
-    let certificate = fetch_certificate(cache, trust, unverified.fields())?;
-    let verify = || {
-        let whitelist = UnverifiedWhitelist::parse(&whitelist.map_err(name_it)?)
-            .and_then(|w| trust::verify_whitelist(w, &trust.keys, &trust.fqrn, trust.now_s))
-            .map_err(|e| Error::format("verify whitelist of", trust.fqrn.as_str(), e))?;
-        let minimum = seen.as_ref().map_or(0, |s| s.published_s);
-        let (certificate, hash) = &certificate;
-        trust::verify_manifest(unverified, &whitelist, certificate, hash, &trust.fqrn, minimum, &trust.blacklist)
-            .map_err(|e| Error::format("verify manifest of", trust.fqrn.as_str(), e))
-    };
-    let manifest = verify()?;
+    let whitelist = whitelist.map_err(name_it)?;
+    verify(cache, trust, unverified, &whitelist, seen.as_ref())
+}
+
+/// Checks the chain of trust from the keys to the manifest, and remembers the manifest in the breadcrumb.
+fn verify(
+    cache: &ObjectCache,
+    trust: &Trust,
+    unverified: UnverifiedManifest,
+    whitelist: &[u8],
+    seen: Option<&Breadcrumb>,
+) -> Result<Arc<ManifestFields>> {
+    let whitelist = UnverifiedWhitelist::parse(whitelist)
+        .and_then(|w| trust::verify_whitelist(w, &trust.keys, &trust.fqrn, trust.now_s))
+        .map_err(|e| Error::format("verify whitelist of", trust.fqrn.as_str(), e))?;
+    let (certificate, hash) = fetch_certificate(cache, trust, unverified.fields())?;
+    let minimum = seen.map_or(0, |seen| seen.published_s);
+    let manifest =
+        trust::verify_manifest(unverified, &whitelist, &certificate, &hash, &trust.fqrn, minimum, &trust.blacklist)
+            .map_err(|e| Error::format("verify manifest of", trust.fqrn.as_str(), e))?;
     let fields = Arc::new(ManifestFields::clone(&manifest));
     let breadcrumb = Breadcrumb {
         root_hash: fields.root_hash,
@@ -163,7 +327,7 @@ fn latest(
     for hosts_left in (0..origin.hosts().len()).rev() {
         let host = origin.active_host();
         let [manifest, whitelist] =
-            origin.fetch_two((".cvmfspublished", MANIFEST_LIMIT_BYTES), (".cvmfswhitelist", WHITELIST_LIMIT_BYTES))?;
+            origin.fetch_two((MANIFEST, MANIFEST_LIMIT_BYTES), (WHITELIST, WHITELIST_LIMIT_BYTES))?;
         let bytes =
             manifest.map_err(|e| Error::new(e.kind(), "open repository", trust.fqrn.as_str()).with_source(e))?;
         let manifest =
