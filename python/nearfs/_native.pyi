@@ -106,6 +106,9 @@ class Mount:
     def unmount(self) -> None:
         """Unmounts, lazily if it is busy; does nothing when it already ended."""
 
+    def generation(self) -> int:
+        """Counts the revisions that were shown before: what was asked for before a switch must not be kept after it."""
+
     def counters(self) -> dict[str, int]:
         """Returns what was counted: requests, bytes, opens, the cache's use, upcalls by operation."""
 
@@ -135,7 +138,37 @@ class Mount:
     @property
     def revision(self) -> int: ...
     @property
+    def updates(self) -> Following: ...
+    @property
     def route(self) -> Route: ...
+
+@final
+class Following:
+    """How a mount follows its repository."""
+
+    def remount(self) -> bool:
+        """Looks for a new revision and switches to it; returns whether there was one. Raises `NearfsError`."""
+    @property
+    def is_offline(self) -> bool:
+        """True where the last look for a new revision failed."""
+    @property
+    def is_fixed(self) -> bool:
+        """True where the revision was chosen by hash, tag or date."""
+    @property
+    def generation(self) -> int:
+        """How many revisions were shown before this one."""
+    @property
+    def next_inode(self) -> int:
+        """The number that the next new entry gets."""
+    @property
+    def max_ttl_s(self) -> int | None:
+        """Seconds that a revision is believed at most; None for what the repository says."""
+    def set_max_ttl(self, max_ttl_s: int | None) -> None:
+        """Changes that limit, and looks sooner where it is over already."""
+    def catalogs(self) -> list[tuple[int, bytes]]:
+        """Returns (depth below the root catalog, path) of every catalog that was entered, parents first."""
+    def release_nested(self) -> None:
+        """Lets go of all decoded nested catalogs."""
 
 @final
 class Route:
@@ -248,6 +281,9 @@ class Engine:
     def timeouts_s(self) -> tuple[float, float, float]:
         """Returns how long the kernel may keep names, attributes, and that a name does not exist."""
 
+    def generation(self) -> int:
+        """Counts the revisions that were shown before: what was asked for before a switch must not be kept after it."""
+
     def counters(self) -> dict[str, int]:
         """Returns what was counted, under the names of `Mount.counters`."""
 
@@ -255,6 +291,8 @@ class Engine:
     def root_hash(self) -> str: ...
     @property
     def revision(self) -> int: ...
+    @property
+    def updates(self) -> Following: ...
     @property
     def route(self) -> Route: ...
     def mount(self) -> tuple[UnservedMount, int]:

@@ -92,7 +92,10 @@ class MountRequest(TypedDict):
     mountpoint: str | os.PathLike[str]
     server_urls: list[str]
     public_keys: list[bytes]
-    blacklist: str
+    blacklist_files: list[str]
+    auto_update: bool
+    max_ttl_s: int | None
+    catalog_bytes: int
     cache_dir: str | os.PathLike[str]
     is_shared_cache: bool
     alien_cache: str | os.PathLike[str] | None

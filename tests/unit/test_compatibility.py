@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nearfs.client import answers, routing
+from nearfs.client import answers, following, routing
 from nearfs.compat import cvmfs_config
 from nearfs.config.parameters import PARAMETERS, lacks_effect
 
@@ -122,7 +122,7 @@ def test_the_commands_of_cvmfs_config_are_those_of_the_page() -> None:
 
 
 def test_the_commands_of_cvmfs_talk_are_those_of_the_page() -> None:
-    known = answers.COMMANDS.keys() | answers.WITH_NUMBER.keys() | routing.COMMANDS
+    known = answers.COMMANDS.keys() | answers.WITH_NUMBER.keys() | routing.COMMANDS | following.NAMES
     assert known | answers.NOT_YET.keys() == TALK_ROWS.keys()
     assert not known & answers.NOT_YET.keys()
     assert {name for name, (state, _) in TALK_ROWS.items() if state in WORKING} <= known

@@ -1,7 +1,7 @@
 """What a mount answers to `cvmfs_talk` (client.md 2.7): one table of commands.
 
-Owns the texts. Does not own: the socket (`control`), hosts and proxies (`routing`), the facts, which the engine and the
-configuration have.
+Owns the texts. Does not own: the socket (`control`), hosts and proxies (`routing`), revisions (`following`), the facts,
+which the engine and the configuration have.
 Threading: called from the control thread; asks the engine for counters and, bounded, the mount itself for attributes.
 """
 
@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nearfs.client import mount_table, routing
+from nearfs.client import following, mount_table, routing
 from nearfs.errors import NearfsError
 
 if TYPE_CHECKING:
@@ -30,11 +30,7 @@ _TIME = "%d %b %Y %H:%M:%S"
 
 # Commands of the reference that need what the engine does not offer yet: the first words, and what is missing.
 NOT_YET = {
-    "remount": "the engine cannot be told to look for a new revision",
     "chroot": "the engine cannot change its root catalog while it serves",
-    "detach nested catalogs": "the engine releases catalogs by itself",
-    "open catalogs": "the engine does not list its open catalogs",
-    "max ttl set": "the engine takes its configuration at the mount only",
     "host probe": "hosts are not probed",
     "external host": "external hosts are not supported",
     "external proxy set": "external proxies are not supported",
@@ -73,6 +69,9 @@ class Answers:
                 return _or_reason(lambda: taken(self, number)) + "\n"
         if found is not None:
             return _or_reason(lambda: found(self)) + "\n"
+        about_revisions = following.answer(lambda: self.mount.updates, words)
+        if about_revisions is not None:
+            return f"{about_revisions}\n"
         about_route = routing.answer(lambda: self.mount.route, lambda: self.config, words)
         if about_route is not None:
             return f"{about_route}\n"
@@ -95,10 +94,6 @@ def _watchdog(one: Answers) -> str:
     return "no watchdog: the client unmounts by itself" if one.watchdog is None else str(one.watchdog)
 
 
-def _max_ttl(one: Answers) -> str:
-    return "unset" if one.config.max_ttl_s is None else f"{one.config.max_ttl_s // 60} minutes"
-
-
 def _history(one: Answers) -> str:
     moment = time.strftime(_TIME, time.localtime(one.started_s)).lstrip("0")
     return f"{moment}    (start of CernVM-FS loader {RELEASE})\n{moment}    (loaded CernVM-FS Fuse Module {RELEASE})"
@@ -106,9 +101,11 @@ def _history(one: Answers) -> str:
 
 def _internal_affairs(one: Answers) -> str:
     revisions = f"init-catalog-revision: {one.first_revision}  current-catalog-revision: {one.mount.revision}"
+    updates = one.mount.updates
+    generation = f"incarnation: {updates.generation}  inode generation: {updates.next_inode}"
     lines = [
         "Inode Generation:",
-        f"  {revisions}  incarnation: 0  inode generation: 0",
+        f"  {revisions}  {generation}",
         "Cache Mode: read-write",
         "Drainout Mode: no",
         "Maintenance Mode: no",
@@ -177,7 +174,6 @@ COMMANDS: dict[str, Callable[[Answers], str]] = {
     "version": lambda _: f"{RELEASE} (CernVM-FS Fuse Module)\n{RELEASE} (Loader)",
     "version patchlevel": lambda _: "0",
     "revision": lambda one: str(one.mount.revision),
-    "max ttl info": _max_ttl,
     "external host info": lambda _: "No hosts defined",
     "external proxy info": lambda _: "No proxies defined",
     "cache instance": lambda one: f"Posix cache manager (cache directory: {one.config.cache_dir})",

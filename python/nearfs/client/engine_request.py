@@ -1,6 +1,6 @@
 """What the engine is told about a mount: configuration and mount options as its request.
 
-Owns: the reading of keys and blacklist, and which setting becomes which field. Does not own: the settings' meaning
+Owns: the reading of keys, and which setting becomes which field. Does not own: the settings' meaning
 (`config.model`), the mount. Threading: pure but for reading files.
 """
 
@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from nearfs.errors import InitCode, InvalidInput, NotFound, PermissionDenied
+from nearfs.errors import InitCode, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from nearfs.client.request import Request
     from nearfs.config.model import ClientConfig
     from nearfs.records import MountRequest, Network
 
-# Bounds key and blacklist files: a path that is wrong may name a device.
+# Bounds key files: a path that is wrong may name a device.
 KEY_LIMIT_BYTES = 1 << 20
+# About what the decoded nested catalogs may take; more than that are decoded anew when they are needed again.
+CATALOG_MEMORY_BYTES = 32 << 20
 # Chosen by the loop.
 _WORKER_THREADS = 0
 
@@ -33,7 +35,10 @@ def build(request: Request, mountpoint: str) -> MountRequest:
         "mountpoint": mountpoint,
         "server_urls": list(config.server_urls),
         "public_keys": [_key(path) for path in config.public_keys],
-        "blacklist": "\n".join(_text(path) for path in config.blacklists),
+        "blacklist_files": list(config.blacklists),
+        "auto_update": config.auto_update,
+        "max_ttl_s": config.max_ttl_s,
+        "catalog_bytes": CATALOG_MEMORY_BYTES,
         "cache_dir": config.cache_dir,
         "is_shared_cache": config.shared_cache,
         "alien_cache": config.alien_cache,
@@ -66,17 +71,6 @@ def _network(config: ClientConfig) -> Network:
     from nearfs.client import identity
 
     return {**config.network, "uuid": identity.of(config.workspace)}
-
-
-def _text(path: str) -> str:
-    """Returns a text file that may be missing."""
-    try:
-        return _bounded(path).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        message = f"cannot read {path}: {error.strerror}"
-        raise PermissionDenied(message, operation="read key", subject=path, exit_code=InitCode.SIGNATURE) from error
 
 
 def _bounded(path: str) -> bytes:

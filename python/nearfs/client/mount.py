@@ -141,6 +141,9 @@ class _Server:
                 if stopping.is_set():
                     (unmount or mount.unmount)()
                     stopping.clear()
+            if unmount is None:
+                # Where the engine gave up what it shows, the mount is still there; elsewhere this does nothing.
+                mount.unmount()
             journal.log(f"CernVM-FS: unmounted {request.mountpoint} ({request.fqrn})")
         finally:
             talk.close()
@@ -219,6 +222,7 @@ _CODE_OF_OPERATION = {
     _LOAD_LOOP: InitCode.OPTIONS,
     "run FUSE loop": InitCode.FUSE_LOOP,
     "find revision of": InitCode.HISTORY,
+    "check blacklist of": InitCode.REVISION_BLACKLISTED,
     "mount": InitCode.MOUNT,
     "mount on": InitCode.MOUNT,
     "mount or unmount": InitCode.MOUNT,

@@ -29,7 +29,7 @@ from nearfs.errors import InitCode, Internal, NearfsError, Unreachable
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from nearfs._native import Attr, Engine, Route, UnservedMount
+    from nearfs._native import Attr, Engine, Following, Route, UnservedMount
     from nearfs.records import MountRequest
 
 _LOG = logging.getLogger(__name__)
@@ -92,16 +92,19 @@ class Portable(pyfuse3.Operations):
     @_answering
     async def lookup(self, parent_inode: int, name: bytes, ctx: object) -> pyfuse3.EntryAttributes:
         """Answers a miss so that the kernel may keep it, where the engine allows that."""
+        asked_in = self._engine.generation()
         try:
             attr = await self._ask(self._engine.lookup_nearby, self._engine.lookup, parent_inode, name)
         except FileNotFoundError:
-            if not self._negative_s:
+            if not self._negative_s or asked_in != self._engine.generation():
                 raise
             missing = pyfuse3.EntryAttributes()
             missing.st_ino = 0
             missing.entry_timeout = missing.attr_timeout = self._negative_s
             return missing
-        return _entry(attr, self._entry_s, self._attr_s)
+        # The kernel has been told already what a switch made untrue.
+        is_current = asked_in == self._engine.generation()
+        return _entry(attr, self._entry_s * is_current, self._attr_s * is_current)
 
     @_answering
     async def getattr(self, inode: int, ctx: object) -> pyfuse3.EntryAttributes:
@@ -270,6 +273,11 @@ class PortableMount:
     def revision(self) -> int:
         """Returns the revision that is shown."""
         return self._engine.revision
+
+    @property
+    def updates(self) -> Following:
+        """Returns how it follows the repository."""
+        return self._engine.updates
 
     @property
     def route(self) -> Route:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from nearfs._native import Route
+    from nearfs._native import Following, Route
 
 
 class ServedMount(Protocol):
@@ -26,6 +26,10 @@ class ServedMount(Protocol):
     @property
     def revision(self) -> int:
         """Returns the revision that is shown."""
+
+    @property
+    def updates(self) -> Following:
+        """Returns how it follows the repository."""
 
     @property
     def route(self) -> Route:

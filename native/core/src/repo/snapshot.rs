@@ -142,7 +142,7 @@ impl Snapshot {
         }
         let manifest = match verified_manifest(cache, trust, selection) {
             Ok(manifest) => manifest,
-            Err(error) if error.kind() == ErrorKind::Unreachable && *selection == Selection::Current => {
+            Err(error) if *selection == Selection::Current && is_absence(&error) => {
                 return last_known(cache, trust)?.ok_or(error);
             }
             Err(error) => return Err(error),
@@ -165,6 +165,11 @@ impl Snapshot {
             }),
         }
     }
+}
+
+/// Says whether hosts had no answer, rather than a wrong one.
+fn is_absence(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::NotFound)
 }
 
 /// Returns the root that the breadcrumb names, where its catalog is in the cache.
@@ -192,7 +197,7 @@ pub fn refuse_blacklisted(trust: &Trust, revision: u64) -> Result<()> {
         "{}: revision {revision} is blacklisted, as all below {minimum}; wait for a newer one or edit the blacklist",
         trust.fqrn
     );
-    Err(Error::new(ErrorKind::Untrusted, "open repository", reason))
+    Err(Error::new(ErrorKind::Untrusted, "check blacklist of", reason))
 }
 
 impl Snapshot {
@@ -298,6 +303,7 @@ fn verify(
     whitelist: &[u8],
     seen: Option<&Breadcrumb>,
 ) -> Result<Arc<ManifestFields>> {
+    refuse_blacklisted(trust, unverified.fields().revision)?;
     let whitelist = UnverifiedWhitelist::parse(whitelist)
         .and_then(|w| trust::verify_whitelist(w, &trust.keys, &trust.fqrn, trust.now_s))
         .map_err(|e| Error::format("verify whitelist of", trust.fqrn.as_str(), e))?;
