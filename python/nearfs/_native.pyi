@@ -18,6 +18,7 @@ __all__ = [
     "Catalog",
     "DiskCache",
     "Engine",
+    "Following",
     "Mount",
     "Progress",
     "Route",
@@ -105,9 +106,6 @@ class Mount:
 
     def unmount(self) -> None:
         """Unmounts, lazily if it is busy; does nothing when it already ended."""
-
-    def generation(self) -> int:
-        """Counts the revisions that were shown before: what was asked for before a switch must not be kept after it."""
 
     def counters(self) -> dict[str, int]:
         """Returns what was counted: requests, bytes, opens, the cache's use, upcalls by operation."""

@@ -28,7 +28,7 @@ REVISIONS = 100 if LONG else 15
 def talk(mountpoint: Path, cache: Path, *words: str) -> str:
     """Runs `cvmfs_talk` against the mount's own socket."""
     socket = cache / mountpoint.name / f"cvmfs_io.{mountpoint.name}"
-    command = [sys.executable, "-m", "nearfs.compat.cvmfs_talk", "-p", socket, *words]
+    command = [sys.executable, "-m", "nearfs.compat.cvmfs_talk", "-p", str(socket), *words]
     return processes.run(command, limit=60.0).stdout.rstrip("\n")
 
 
