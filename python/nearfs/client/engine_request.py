@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Bounds key files: a path that is wrong may name a device.
 KEY_LIMIT_BYTES = 1 << 20
 # About what the decoded nested catalogs may take; more than that are decoded anew when they are needed again.
-CATALOG_MEMORY_BYTES = 32 << 20
+CATALOG_MEMORY_BYTES = 24 << 20
 # Chosen by the loop.
 _WORKER_THREADS = 0
 

@@ -4,32 +4,28 @@ Owns: the order in which a mount comes up and goes away, and what the caller is 
 (`config.model`), what the engine is told (`engine_request`), the file system and its loop (the engine, or `portable`).
 
 Threading: the command forks first and imports the engine only in the child, which then never forks again. The parent
-waits on a pipe for "ready" or for the reason and its exit code. In the child the main thread waits in slices, so that
-a signal is seen within a quarter of a second. A client that is to be another user than its starter has a process of
-root beside it (`watchdog`), which mounts and unmounts for it.
+waits on a pipe for "ready" or for the reason and its exit code. In the child the main thread waits for the mount's end
+or a signal (`ending`). A client that is to be another user than its starter has a process of root beside it
+(`watchdog`), which mounts and unmounts for it.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nearfs.client import answers, background, control, engine_request, premount, privileges, title, watchdog, workspace
+from nearfs.client.ending import Ending
 from nearfs.client.journal import Journal, Weight
 from nearfs.errors import InitCode, InvalidInput, NearfsError, NotFound, PermissionDenied, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
     from nearfs.client.request import Request
     from nearfs.client.served import ServedMount
     from nearfs.records import MountRequest
-
-_SLICE_S = 0.25
 
 
 def run(request: Request, say: Callable[[str], None]) -> None:
@@ -132,15 +128,13 @@ class _Server:
         talk = self._prepare(journal)
         try:
             mount = _mount(request, self.engine_mountpoint)
-            stopping = _note_signals()
+            ending = Ending(mount)
             facts = (mount, request.config, request.mountpoint, self.watchdog, mount.revision)
             talk.serve(answers.Answers(*facts))
             journal.log(f"CernVM-FS: linking {request.mountpoint} to repository {request.fqrn}")
             ready()
-            while not mount.wait(_SLICE_S):
-                if stopping.is_set():
-                    (unmount or mount.unmount)()
-                    stopping.clear()
+            while not ending.next():
+                (unmount or mount.unmount)()
             if unmount is None:
                 # Where the engine gave up what it shows, the mount is still there; elsewhere this does nothing.
                 mount.unmount()
@@ -167,18 +161,6 @@ class _Server:
 
             privileges.drop(request.owner)
         return talk
-
-
-def _note_signals() -> threading.Event:
-    """Returns the event that the signals of a polite end set."""
-    stopping = threading.Event()
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, stop)
-    return stopping
 
 
 def _mount(request: Request, mountpoint: str) -> ServedMount:
