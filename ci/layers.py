@@ -44,7 +44,7 @@ CORE_LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"cache"}),
     frozenset({"store"}),
     frozenset({"transport"}),
-    frozenset({"progress"}),  # counters that every layer adds to
+    frozenset({"progress", "journal"}),  # counters and lines that every layer adds to
     frozenset({"error"}),
 )
 CORE_ROOT_FILES = frozenset({"lib"})

@@ -39,7 +39,6 @@ __all__ = [
     "is_debug_build",
     "is_mounted",
     "list_tags",
-    "log_to",
     "mount",
     "open_engine",
     "plan_publish",
@@ -47,6 +46,7 @@ __all__ = [
     "put_object",
     "read_object",
     "record_references",
+    "start_log",
     "sync_storage",
     "write_named",
 ]
@@ -331,8 +331,12 @@ def is_mounted(mountpoint: _Path) -> bool:
 def clear_stale_mount(mountpoint: _Path, fsname: str = "cvmfs2") -> bool:
     """Unmounts what a crashed client left behind; returns whether there was such a thing."""
 
-def log_to(file: _Path | None, level: str) -> None:
-    """Writes the engine's log to a file, or to standard error; once per process."""
+def start_log(level: str | None = None, file: _Path | None = None, system: tuple[int, int, str] | None = None) -> None:
+    """Begins the engine's log; the first call of a process counts.
+
+    `level` is what goes to `file`, or to standard error; None for nothing. `system` is the system's log: facility,
+    severity of notices, prefix. The newest lines are kept in memory in any case.
+    """
 
 def create_storage(storage: _Path) -> None:
     """Makes the directories of a repository's storage; those that exist stay."""

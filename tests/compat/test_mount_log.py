@@ -10,7 +10,7 @@ import pytest
 from nearfs.client.journal import FILE_LIMIT_BYTES, Journal, Weight
 from nearfs.config.model import SyslogSettings
 from tests.support.golden import NAMES
-from tests.support.site import MOUNT_DIR, Site
+from tests.support.site import CACHE_BASE, MOUNT_DIR, Site
 
 NAME = NAMES[0]
 POINT = f"{MOUNT_DIR}/{NAME}"
@@ -51,18 +51,22 @@ echo 'CVMFS_SYSLOG_FACILITY=3' >>/etc/cvmfs/default.local
 echo 'CVMFS_SYSLOG_LEVEL=2' >>/etc/cvmfs/default.local
 mount -t cvmfs {NAME} {POINT}
 pid=$(cvmfs_talk -i {NAME} pid)
+cvmfs_talk -i {NAME} host set http://127.0.0.1:1/nowhere
+cvmfs_talk -i {NAME} remount
 umount {POINT}
 for turn in $(seq 100); do kill -0 $pid 2>/dev/null || break; sleep 0.1; done
 echo 'CVMFS_SYSLOG_PREFIX=mine' >>/etc/cvmfs/default.local
 echo 'CVMFS_SERVER_URL=http://127.0.0.1:1/nowhere' >/etc/cvmfs/config.d/{NAME}.local
+rm -r {CACHE_BASE}/*
 mount -t cvmfs {NAME} {POINT} || true
 """)
     lines = [(line.partition(">")[0][1:], line.partition("cvmfs2: ")[2]) for line in told]
-    assert lines[:2] == [
-        (str(LOCAL3 | INFO), f"({NAME}) CernVM-FS: linking {POINT} to repository {NAME}"),
-        (str(LOCAL3 | INFO), f"({NAME}) CernVM-FS: unmounted {POINT} ({NAME})"),
-    ]
-    number, text = lines[2]
+    assert lines.pop(0) == (str(LOCAL3 | INFO), f"({NAME}) CernVM-FS: linking {POINT} to repository {NAME}")
+    number, text = lines.pop(0)
+    assert number == str(LOCAL3 | WARNING)
+    assert "could not apply updated catalog revision, entering offline mode" in text
+    assert lines.pop(0) == (str(LOCAL3 | INFO), f"({NAME}) CernVM-FS: unmounted {POINT} ({NAME})")
+    number, text = lines[0]
     assert number == str(LOCAL3 | ERROR)
     assert text.startswith("(mine) ")
     assert text.endswith("(16 - file catalog failure)")

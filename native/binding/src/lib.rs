@@ -18,6 +18,7 @@ mod progress;
 mod publish;
 mod route;
 mod storage;
+mod syslog;
 mod tags;
 mod telemetry;
 mod unserved;
@@ -59,7 +60,7 @@ mod _native {
     #[pymodule_export]
     use crate::tags::{catalog_facts, edit_tags, list_tags, record_references};
     #[pymodule_export]
-    use crate::telemetry::{is_debug_build, log_to};
+    use crate::telemetry::{is_debug_build, start_log};
     #[pymodule_export]
     use crate::unserved::UnservedMount;
 }

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod client;
 mod database;
 pub mod error;
+pub mod journal;
 pub mod progress;
 pub mod publish;
 pub mod replica;

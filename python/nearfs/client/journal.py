@@ -1,6 +1,7 @@
 """What a mount tells the system's log: when it comes, when it goes, and why it does not come.
 
-Owns facility, level, prefix and the file instead of syslog (client.md 1.4.5). Does not own: the engine's own log.
+Owns facility, level, prefix and the file instead of syslog (client.md 1.4.5), also for the engine, which writes its
+lines itself.
 Threading: `log` may be called from any thread; the system's log is one per process.
 """
 
@@ -55,10 +56,16 @@ class Journal:
             with contextlib.suppress(OSError):
                 _append(settings.file, line)
             return
-        facility = syslog.LOG_USER if settings.facility is None else _LOCAL[settings.facility]
+        facility, normal, _ = system_log(settings)
         priorities = {Weight.WARNING: syslog.LOG_WARNING, Weight.ERROR: syslog.LOG_ERR}
         syslog.openlog(IDENT, 0, facility)
-        syslog.syslog(priorities.get(weight, _LEVELS[settings.level]), line)
+        syslog.syslog(priorities.get(weight, normal), line)
+
+
+def system_log(settings: SyslogSettings) -> tuple[int, int, str]:
+    """Returns facility, severity of what is neither a warning nor an error, and prefix of lines in the system's log."""
+    facility = syslog.LOG_USER if settings.facility is None else _LOCAL[settings.facility]
+    return facility, _LEVELS[settings.level], settings.prefix
 
 
 def _append(path: str, line: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from nearfs.client import answers, background, control, engine_request, premount, privileges, title, watchdog, workspace
 from nearfs.client.ending import Ending
-from nearfs.client.journal import Journal, Weight
+from nearfs.client.journal import Journal, Weight, system_log
 from nearfs.errors import InitCode, InvalidInput, NearfsError, NotFound, PermissionDenied, Unsupported
 
 if TYPE_CHECKING:
@@ -187,16 +187,22 @@ def _portable_mount() -> Callable[[MountRequest], ServedMount]:
 
 
 def _start_log(request: Request) -> None:
-    """Sends the engine's log to the file that the configuration names, or to standard error where a person debugs."""
+    """Sends the engine's log to the file that the configuration names, or to standard error where a person debugs.
+
+    What an operator wants to see goes to the system's log as well, unless a file stands for it.
+    """
     from nearfs import _native
 
     config = request.config
+    system = None if config.syslog.file else system_log(config.syslog)
     if config.debug_log:
-        _native.log_to(config.debug_log, "debug")
+        _native.start_log("debug", config.debug_log, system)
     elif request.options.debug:
-        _native.log_to(None, "debug")
+        _native.start_log("debug", None, system)
     elif config.syslog.file:
-        _native.log_to(config.syslog.file, "info")
+        _native.start_log("info", config.syslog.file)
+    else:
+        _native.start_log(system=system)
 
 
 _LOAD_LOOP = "load FUSE loop"

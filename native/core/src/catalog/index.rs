@@ -87,6 +87,7 @@ pub struct CatalogIndex {
     counters: HashMap<String, i64>,
     revision: u64,
     ttl_s: Option<u64>,
+    authz: Option<String>,
     unreachable_rows: usize,
 }
 
@@ -114,6 +115,7 @@ impl CatalogIndex {
             counters: reader.counters()?,
             revision: reader.number("revision").unwrap_or(0),
             ttl_s: reader.number("TTL"),
+            authz: reader.property("voms_authz").map(str::to_owned),
             unreachable_rows: 0,
         };
         let loose = index.read_rows(&reader)?;
@@ -401,6 +403,11 @@ impl CatalogIndex {
         let rows = self.rows.capacity() * size_of::<IndexRow>();
         let tables = (self.nested.capacity() + self.binds.capacity()) * 2 * size_of::<NestedRow>();
         (rows + self.pool.capacity() + chunks + tables + self.first_of_group.capacity() * 16) as u64
+    }
+
+    /// Returns the membership requirement of a root catalog.
+    pub fn authz(&self) -> Option<&str> {
+        self.authz.as_deref()
     }
 
     /// Returns how many rows no directory leads to.

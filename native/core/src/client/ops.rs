@@ -8,13 +8,14 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nearfs_format::dirent::{EntryFlags, FileType};
 use nearfs_format::hash::ContentHash;
+use nearfs_format::manifest::ManifestFields;
 use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_format::symlink;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::cache::Quota;
 use crate::cache::fill::{ObjectCache, Want};
@@ -33,6 +34,8 @@ use super::types::{Attr, Fh, Ino, ListedEntry, Opened, Statfs};
 use super::validity::Validity;
 use super::xattr;
 
+/// Unit of `statfs`, as in the reference client.
+const BLOCK_BYTES: u32 = 512;
 const EXCLUSIVE: i32 = 0o200;
 /// A position in a listing says in its high bits which revision brought the catalog, so that a listing that began
 /// before a switch goes on in the entries that it began with.
@@ -46,6 +49,8 @@ pub struct ClientCounters {
     pub opens: AtomicU64,
     /// Operations that failed for another reason than the caller's.
     pub io_errors: AtomicU64,
+    /// When the last one did, Unix seconds; 0 for none.
+    pub last_io_error_s: AtomicU64,
 }
 
 /// Counts that another layer keeps, with their names: how often the kernel asked, say.
@@ -107,6 +112,8 @@ pub struct Client {
     outer: Outer,
     started: Instant,
     is_fixed: bool,
+    /// What named the revision that is shown; `None` where a root hash or the last known root was taken.
+    manifest: RwLock<Option<Arc<ManifestFields>>>,
     pub(super) validity: Validity,
 }
 
@@ -125,6 +132,7 @@ impl Client {
             outer: Outer::default(),
             started: Instant::now(),
             is_fixed: snapshot.is_fixed,
+            manifest: RwLock::new(snapshot.manifest.clone()),
             validity: Validity::from_now(),
         })
     }
@@ -181,6 +189,15 @@ impl Client {
         }
         all.extend(self.outer.0.get().map(|counters| counters()).unwrap_or_default());
         all
+    }
+
+    /// Returns the manifest that named the revision.
+    pub fn manifest(&self) -> Option<Arc<ManifestFields>> {
+        self.manifest.read().clone()
+    }
+
+    pub(super) fn set_manifest(&self, manifest: Option<Arc<ManifestFields>>) {
+        *self.manifest.write() = manifest;
     }
 
     /// Says whether the revision was chosen by hash, tag or date.
@@ -324,6 +341,8 @@ impl Client {
 
     pub(super) fn count_io_error(&self) {
         self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        self.counters.last_io_error_s.store(now_s, Ordering::Relaxed);
     }
 
     /// Counts failures that are nobody's request: the reference's I/O error counter.
@@ -444,11 +463,13 @@ impl FileSystem for Client {
             .map(|name| root.index.counter(&format!("self_{name}")) + root.index.counter(&format!("subtree_{name}")))
             .sum();
         let files = u64::try_from(total).unwrap_or(0);
+        let quota = self.cache.quota().map(Quota::counters).unwrap_or_default();
         Ok(Statfs {
-            block_bytes: 512,
+            block_bytes: BLOCK_BYTES,
+            blocks: quota.limit_bytes / u64::from(BLOCK_BYTES),
+            blocks_free: quota.limit_bytes.saturating_sub(quota.cached_bytes) / u64::from(BLOCK_BYTES),
             files,
             files_free: files.saturating_sub(tree.loaded_rows()),
-            ..Statfs::default()
         })
     }
 

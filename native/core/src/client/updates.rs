@@ -19,6 +19,7 @@ use super::ops::Client;
 use super::types::Ino;
 use crate::catalog::succession::{Changes, Succession};
 use crate::error::{Error, ErrorKind, Result};
+use crate::journal::NOTICE;
 use crate::repo::snapshot::{Shown, Snapshot, TrustSource, refuse_blacklisted};
 
 /// How long after a failure it is tried again.
@@ -92,6 +93,7 @@ impl Client {
             let old = self.tree();
             let Succession { tree, changes, compared } = old.succeed(snapshot.root_hash, snapshot.root_size_bytes)?;
             if self.revisions.replace(&old, tree, compared) {
+                self.set_manifest(snapshot.manifest.clone());
                 return Ok(changes);
             }
         }
@@ -199,7 +201,7 @@ impl Updates {
             Ok(_) => {
                 self.client.validity.renew();
                 if self.is_offline.swap(false, Ordering::Relaxed) {
-                    tracing::warn!("{}: recovered from offline mode", self.trust.fqrn);
+                    tracing::info!(target: NOTICE, "{}: recovered from offline mode", self.trust.fqrn);
                 }
             }
             Err(error) => {
@@ -238,7 +240,7 @@ impl Updates {
     fn switch(&self, snapshot: &Snapshot) -> Result<()> {
         let changes = self.client.switch(snapshot)?;
         let revision = self.client.tree().root().index.revision();
-        tracing::warn!("{}: switched to catalog revision {revision}", self.trust.fqrn);
+        tracing::info!(target: NOTICE, "{}: switched to catalog revision {revision}", self.trust.fqrn);
         self.tell(&changes);
         Ok(())
     }

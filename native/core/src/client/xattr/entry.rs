@@ -1,0 +1,112 @@
+//! Magic attributes about one entry: its objects, its flags, its catalog.
+
+use std::fmt::Write as _;
+
+use nearfs_format::codec::Deflater;
+use nearfs_format::dirent::{Compression, EntryFlags, FileType};
+use nearfs_format::hash::{ContentHash, Hasher};
+use nearfs_format::object::{ObjectId, ObjectKind};
+
+use super::counter_lines;
+use crate::cache::cached::CachedObject;
+use crate::cache::fill::Want;
+use crate::catalog::index::RowId;
+use crate::catalog::tree::View;
+use crate::client::ops::Client;
+use crate::error::Result;
+
+const REGULAR: &[&str] =
+    &["user.chunk_list", "user.chunks", "user.compression", "user.direct_io", "user.external_file"];
+const HASHED: &[&str] = &["user.hash", "user.lhash"];
+const SYMLINK: &[&str] = &["user.rawlink", "xfsroot.rawlink"];
+/// Bytes that are hashed at a time.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// Returns the names that an entry has.
+pub(super) fn names(view: &View, row: RowId) -> impl Iterator<Item = &'static str> {
+    let entry = view.index.row(row);
+    let by_type: &[&str] = match entry.file_type {
+        FileType::Regular => REGULAR,
+        FileType::Symlink => SYMLINK,
+        _ => &[],
+    };
+    let by_hash: &[&str] = if entry.hash.is_some() { HASHED } else { &[] };
+    by_type.iter().chain(by_hash).copied()
+}
+
+/// Returns the value of one of [`names`].
+pub(super) fn value(client: &Client, view: &View, row: RowId, name: &str) -> Option<Vec<u8>> {
+    let entry = view.index.row(row);
+    let flag = |mask| u8::from(entry.flags.has(mask)).to_string();
+    let text = match name {
+        "user.hash" => entry.hash?.to_string(),
+        "user.lhash" => local_hash(client, view, row)?,
+        "user.chunks" => view.index.chunks(row).ok()?.map_or(1, |c| c.as_slice().len()).to_string(),
+        "user.chunk_list" => chunk_list(view, row)?,
+        "user.compression" => entry.compression.name().to_owned(),
+        "user.direct_io" => flag(EntryFlags::DIRECT_IO),
+        "user.external_file" => flag(EntryFlags::EXTERNAL),
+        "user.rawlink" | "xfsroot.rawlink" => return Some(view.index.symlink(row).to_vec()),
+        "user.catalog_counters" => {
+            let mountpoint = view.path(RowId::ROOT);
+            let mountpoint = String::from_utf8_lossy(mountpoint.as_bytes()).into_owned();
+            format!("catalog_hash: {}\ncatalog_mountpoint: {mountpoint}\n{}", view.catalog.hash, counter_lines(view))
+        }
+        _ => return None,
+    };
+    Some(text.into_bytes())
+}
+
+/// Hashes what lies in the cache, as the publisher did; says so where it is not there or cannot be read.
+fn local_hash(client: &Client, view: &View, row: RowId) -> Option<String> {
+    let entry = view.index.row(row);
+    let hash = entry.hash?;
+    let id = ObjectId::new(hash, ObjectKind::File);
+    if !client.cache().is_cached(&id) {
+        return Some("Not in cache".to_owned());
+    }
+    let want = Want::sized(id, entry.compression, entry.size);
+    let hashed = client.cache().open(&want).and_then(|object| hash_again(&object, entry.compression, &hash));
+    Some(hashed.map_or_else(|_| "I/O error (5)".to_owned(), |found| found.to_string()))
+}
+
+fn hash_again(object: &CachedObject, compression: Compression, like: &ContentHash) -> Result<ContentHash> {
+    let mut hasher = Hasher::new(like.algorithm());
+    let (mut deflater, mut stored) = (Deflater::new(), Vec::new());
+    let (mut block, mut offset) = (vec![0; BLOCK_BYTES], 0);
+    let is_deflated = compression != Compression::None;
+    loop {
+        let count = object.read_at(&mut block, offset)?;
+        offset += count as u64;
+        match (count, is_deflated) {
+            (0, _) => break,
+            (_, false) => hasher.update(&block[..count]),
+            (_, true) => {
+                deflater.push(&block[..count], &mut stored);
+                hasher.update(&stored);
+                stored.clear();
+            }
+        }
+    }
+    if is_deflated {
+        deflater.finish(&mut stored);
+        hasher.update(&stored);
+    }
+    Ok(hasher.finish())
+}
+
+fn chunk_list(view: &View, row: RowId) -> Option<String> {
+    let entry = view.index.row(row);
+    let mut text = String::from("hash,offset,size\n");
+    match view.index.chunks(row).ok()? {
+        Some(chunks) => {
+            for chunk in chunks.as_slice() {
+                let _ = writeln!(text, "{},{},{}", chunk.hash, chunk.offset, chunk.size);
+            }
+        }
+        None => {
+            let _ = writeln!(text, "{},0,{}", entry.hash?, entry.size);
+        }
+    }
+    Some(text)
+}
