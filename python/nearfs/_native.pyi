@@ -40,6 +40,7 @@ __all__ = [
     "is_mounted",
     "list_tags",
     "mount",
+    "names_of_file",
     "open_engine",
     "plan_publish",
     "publish",
@@ -124,6 +125,12 @@ class Mount:
 
     def cache_evict(self, hash: str) -> bool:  # noqa: A002 - the format's word
         """Removes one object unless it is pinned; returns whether it was there and is gone. Readers keep it."""
+
+    def evict(self, path: bytes) -> bool | None:
+        """Removes a file's objects; returns whether they are gone, None where the path is no regular file."""
+
+    def pin(self, path: bytes) -> bool | None:
+        """Fetches a file and keeps it cached; returns whether it is kept, None where the path is no regular file."""
 
     def cache_cleanups(self, period_s: int) -> int | None:
         """Returns how many clean-ups all mounts made within the last seconds, a week at most; None without a limit."""
@@ -387,6 +394,9 @@ def sync_storage(storage: _Path) -> None:
 
 def hash_content(content: bytes, *, hash_algorithm: str) -> str:
     """Returns the hash of `content`, which is what an object of these stored bytes is named by."""
+
+def names_of_file(file: _Path, *, hash_algorithm: str) -> tuple[str, str]:
+    """Returns the names that a cached file of this content may have: as it is, and deflated. Raises `LocalIo`."""
 
 def deflate(content: bytes) -> bytes:
     """Returns `content` as an object stores it: a zlib stream of level 6, the reference publisher's bytes."""

@@ -189,3 +189,30 @@ def test_an_unknown_owner_is_an_illegal_option(golden: Golden, tmp_path: Path) -
     done = processes.run(command, check=False)
     assert done.returncode == 2
     assert "unknown owner of cvmfs_talk socket: nobody-here (2 - illegal options)" in done.stderr
+
+
+def test_files_are_kept_and_let_go_by_their_paths(mounted: tuple[Path, Path]) -> None:
+    point, path = mounted
+    cache = path.parent
+    hello = point / "hello.txt"
+    digest = os.getxattr(hello, "user.hash").decode()
+    cached = cache / digest[:2] / digest[2:]
+    assert ask(path, "pin", "/hello.txt") == "OK\n"
+    assert cached.exists()
+    assert "/hello.txt" in ask(path, "cache", "list", "pinned").splitlines()
+    assert ask(path, "cleanup", "0") == "Not fully cleaned (there might be pinned chunks)\n"
+    assert cached.exists()
+    other = next(
+        entry for entry in sorted(point.rglob("*")) if entry.is_file() and entry.stat().st_size and entry != hello
+    )
+    other.read_bytes()
+    assert ask(path, "evict", f"/{other.relative_to(point)}") == "OK\n"
+    if os.getxattr(other, "user.chunks") == b"1":
+        assert os.getxattr(other, "user.lhash") == b"Not in cache"
+    for wrong in ("/", "/no such file", "hello.txt/x", "//", "relative"):
+        assert ask(path, "evict", wrong) == "No such regular file\n", wrong
+    assert ask(path, "pin", "/none") == "No such regular file or pinning failed\n"
+    assert ask(path, "evict") == "Usage: evict <path>\n"
+    assert ask(path, "cache", "limit", "set", "999") == "New limit too low (minimum 1000)\n"
+    assert ask(path, "cache", "limit", "set", "1500") == "OK\n"
+    assert os.statvfs(point).f_blocks * 512 == 1500 << 20

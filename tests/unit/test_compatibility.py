@@ -122,7 +122,13 @@ def test_the_commands_of_cvmfs_config_are_those_of_the_page() -> None:
 
 
 def test_the_commands_of_cvmfs_talk_are_those_of_the_page() -> None:
-    known = answers.COMMANDS.keys() | answers.WITH_NUMBER.keys() | routing.COMMANDS | following.NAMES
+    known = (
+        answers.COMMANDS.keys()
+        | answers.WITH_NUMBER.keys()
+        | answers.WITH_PATH.keys()
+        | routing.COMMANDS
+        | following.NAMES
+    )
     assert known | answers.NOT_YET.keys() == TALK_ROWS.keys()
     assert not known & answers.NOT_YET.keys()
     assert {name for name, (state, _) in TALK_ROWS.items() if state in WORKING} <= known

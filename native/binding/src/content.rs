@@ -18,6 +18,19 @@ pub(crate) fn hash_content(py: Python<'_>, content: &[u8], hash_algorithm: &str)
     Ok(py.detach(|| algorithm.hash(content)).to_string())
 }
 
+/// Returns the names that a cached file of this content may have: as it is, and deflated.
+#[pyfunction]
+#[pyo3(signature = (file, *, hash_algorithm))]
+pub(crate) fn names_of_file(
+    py: Python<'_>,
+    file: std::path::PathBuf,
+    hash_algorithm: &str,
+) -> Result<(String, String), Raised> {
+    let algorithm = values::algorithm(hash_algorithm)?;
+    let names = py.detach(|| nearfs_core::cache::audit::names_of_file(&file, algorithm))?;
+    Ok((names.plain.to_string(), names.deflated.to_string()))
+}
+
 /// Returns `content` as it is stored.
 #[pyfunction]
 pub(crate) fn deflate(py: Python<'_>, content: &[u8]) -> Vec<u8> {

@@ -40,7 +40,7 @@ mod _native {
     #[pymodule_export]
     use crate::check::{check_history, check_references, check_revision};
     #[pymodule_export]
-    use crate::content::{cut_marks, deflate, hash_content, inflate};
+    use crate::content::{cut_marks, deflate, hash_content, inflate, names_of_file};
     #[pymodule_export]
     use crate::engine::{Engine, open_engine};
     #[pymodule_export]

@@ -92,6 +92,18 @@ impl Mount {
         Ok(py.detach(|| self.opened.client.cache().evict(&id))?)
     }
 
+    /// Removes a file's objects; returns whether they are gone, None where the path is no regular file.
+    fn evict(&self, py: Python<'_>, path: &[u8]) -> Result<Option<bool>, Raised> {
+        let path = values::repo_path(path)?;
+        Ok(py.detach(|| self.opened.client.evict_file(&path))?)
+    }
+
+    /// Fetches a file and keeps it cached; returns whether it is kept, None where the path is no regular file.
+    fn pin(&self, py: Python<'_>, path: &[u8]) -> Result<Option<bool>, Raised> {
+        let path = values::repo_path(path)?;
+        Ok(py.detach(|| self.opened.client.pin_file(&path))?)
+    }
+
     /// Returns how many clean-ups there were within the last seconds; None without a limit.
     fn cache_cleanups(&self, py: Python<'_>, period_s: u64) -> Result<Option<u64>, Raised> {
         let period = Duration::from_secs(period_s);

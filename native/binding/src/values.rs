@@ -3,6 +3,7 @@
 use nearfs_format::dirent::Compression;
 use nearfs_format::hash::{ContentHash, HashAlgorithm};
 use nearfs_format::object::{ObjectId, ObjectKind};
+use nearfs_format::path::RepoPath;
 
 use crate::errors::Raised;
 
@@ -40,4 +41,9 @@ pub(crate) fn kind(suffix: &str) -> Result<ObjectKind, Raised> {
 /// Returns (hash text, suffix) pairs as object ids.
 pub(crate) fn references(pairs: &[(String, String)]) -> Result<Vec<ObjectId>, Raised> {
     pairs.iter().map(|(text, suffix)| Ok(ObjectId::new(hash(text)?, kind(suffix)?))).collect()
+}
+
+/// Returns an absolute path within a repository.
+pub(crate) fn repo_path(path: &[u8]) -> Result<RepoPath, Raised> {
+    Ok(RepoPath::parse(path)?)
 }

@@ -97,17 +97,21 @@ def _clean(directory: str) -> bool:
     return works
 
 
-def wipe_caches() -> int:
-    """Removes the cached objects of every repository in CVMFS_REPOSITORIES; refuses for a cache that is in use."""
-    workspaces: dict[str, set[str]] = {}
+def caches() -> dict[str, set[str]]:
+    """Returns the cache directories there are of the repositories in CVMFS_REPOSITORIES, with their workspaces."""
+    found: dict[str, set[str]] = {}
     for name in values.split(layers.load(""), "CVMFS_REPOSITORIES", ","):
         settings = layers.load(layers.complete_name(name))
         directory = model.cache_directory(settings)
-        workspaces.setdefault(directory, {directory}).add(settings.get("CVMFS_WORKSPACE") or directory)
+        if os.path.isdir(directory):
+            found.setdefault(directory, {directory}).add(settings.get("CVMFS_WORKSPACE") or directory)
+    return found
+
+
+def wipe_caches() -> int:
+    """Removes the cached objects of every repository in CVMFS_REPOSITORIES; refuses for a cache that is in use."""
     worst = 0
-    for directory, locked in workspaces.items():
-        if not os.path.isdir(directory):
-            continue
+    for directory, locked in caches().items():
         try:
             with workspace.unused(locked):
                 works = _wipe(directory)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nearfs.client import following, mount_table, routing
-from nearfs.errors import NearfsError
+from nearfs.errors import InvalidInput, NearfsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 RELEASE = "2.12.0"
 _ATTRIBUTE_LIMIT_S = 3.0
 _MAX_NUMBER = 1 << 32
+_LOWEST_LIMIT_MB = 1000
 _TIME = "%d %b %Y %H:%M:%S"
 
 # Commands of the reference that need what the engine does not offer yet: the first words, and what is missing.
@@ -34,9 +35,6 @@ NOT_YET = {
     "host probe": "hosts are not probed",
     "external host": "external hosts are not supported",
     "external proxy set": "external proxies are not supported",
-    "cache limit set": "the limit is taken at the mount only",
-    "evict": "the cache does not know its objects by path",
-    "pin": "the cache pins catalogs only",
     "reset error counters": "the engine's counters cannot be reset",
     "tracebuffer flush": "nothing is traced",
     "latency": "latencies are not recorded",
@@ -67,6 +65,10 @@ class Answers:
             number = int(words.rpartition(" ")[2])
             if taken is not None and 0 <= number < _MAX_NUMBER:
                 return _or_reason(lambda: taken(self, number)) + "\n"
+        verb, _, path = command.strip().partition(" ")
+        with_path = WITH_PATH.get(verb)
+        if with_path is not None:
+            return (_or_reason(lambda: with_path(self, path)) if path else f"Usage: {verb} <path>") + "\n"
         if found is not None:
             return _or_reason(lambda: found(self)) + "\n"
         about_revisions = following.answer(lambda: self.mount.updates, words)
@@ -164,8 +166,38 @@ def _clean_ups(one: Answers, minutes: int) -> str:
     return "Unable to count clean-ups: the cache has no limit" if made is None else str(made)
 
 
+def _set_limit(one: Answers, limit_mb: int) -> str:
+    if limit_mb < _LOWEST_LIMIT_MB:
+        return f"New limit too low (minimum {_LOWEST_LIMIT_MB})"
+    limited = _limited(one)
+    return "OK" if limited is not None and limited.set_cache_limit(limit_mb << 20) else "Limit not reset"
+
+
+def _evict(one: Answers, path: str) -> str:
+    limited = _limited(one)
+    # What is no path at all is no file either.
+    with contextlib.suppress(InvalidInput):
+        if limited is not None and limited.evict(os.fsencode(path)):
+            return "OK"
+    return "No such regular file"
+
+
+def _pin(one: Answers, path: str) -> str:
+    limited = _limited(one)
+    with contextlib.suppress(InvalidInput):
+        if limited is not None and limited.pin(os.fsencode(path)):
+            return "OK"
+    return "No such regular file or pinning failed"
+
+
 # Commands that end with a number: megabytes, minutes.
-WITH_NUMBER: dict[str, Callable[[Answers, int], str]] = {"cleanup": _clean_up, "cleanup rate": _clean_ups}
+WITH_NUMBER: dict[str, Callable[[Answers, int], str]] = {
+    "cleanup": _clean_up,
+    "cleanup rate": _clean_ups,
+    "cache limit set": _set_limit,
+}
+# Commands that end with a path from the root of the repository, which may hold blanks.
+WITH_PATH: dict[str, Callable[[Answers, str], str]] = {"evict": _evict, "pin": _pin}
 COMMANDS: dict[str, Callable[[Answers], str]] = {
     "pid": lambda _: str(os.getpid()),
     "pid watchdog": _watchdog,

@@ -18,11 +18,10 @@ from nearfs.errors import NearfsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-NEEDS_ROOT = frozenset({"setup", "chksetup", "reload", "fuser", "umount", "wipecache", "killall", "bugreport"})
+NEEDS_ROOT = frozenset({"setup", "chksetup", "reload", "fsck", "fuser", "umount", "wipecache", "killall", "bugreport"})
 # Commands of the reference without an equivalent yet, and why.
 NOT_YET = {
     "reload": "a client cannot be replaced while it is mounted; `umount` and mount again to read the configuration",
-    "fsck": "the cache checks each object by itself; a tool that checks all of them follows",
     "wsl2_start": "there is no support for WSL2",
 }
 _FAILED = 1
@@ -52,6 +51,8 @@ Commands:
       prints the processes that use a mounted repository
   umount [<repository>...]
       unmounts repositories, by default all
+  fsck [options of cvmfs_fsck]
+      checks the cached objects of all repositories
   wipecache
       removes the cached objects of repositories that are not mounted
   killall
@@ -134,6 +135,17 @@ def _umount(words: list[str]) -> int:
     return client_stop_cmd.unmount(words)
 
 
+def _fsck(words: list[str]) -> int:
+    from nearfs.cli import client_stop_cmd
+    from nearfs.compat import cvmfs_fsck
+
+    statuses = []
+    for directory in client_stop_cmd.caches():
+        output.line(f"CernVM-FS fsck on {directory}")
+        statuses.append(cvmfs_fsck.main([*words, directory]))
+    return sum(statuses)
+
+
 def _wipecache(_words: list[str]) -> int:
     from nearfs.cli import client_stop_cmd
 
@@ -175,6 +187,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "stat": _stat,
     "status": _status,
     "umount": _umount,
+    "fsck": _fsck,
     "wipecache": _wipecache,
 }
 

@@ -35,8 +35,13 @@ Commands:
   proxy rebalance | proxy group switch | proxy set <list> | proxy fallback <list>
   timeout info | timeout set <proxy> <direct>
   nameserver get | nameserver set <ip>
-  max ttl info                       limit of the time between looks for new revisions
-  cache instance | cache size | cache limit get
+  remount                            look for a new revision now
+  max ttl info | max ttl set <min>   limit of the time between looks for new revisions
+  open catalogs                      nested catalogs that were entered
+  cache instance | cache size | cache limit get | cache limit set <MB>
+  cache list [pinned | catalogs]     what is cached
+  cleanup <MB> | cleanup rate <min>  make the cache smaller; how often it was
+  evict <path> | pin <path>          let a file go from the cache, or keep it there
   parameters                         configuration of the mount, with the file of each value
   hotpatch history                   when the client was started
   internal affairs                   counters

@@ -3,12 +3,13 @@
 //! [`disk`] owns the directory (layout, commit, quarantine, lock), [`cached`] the reading of an object and its
 //! checksums, [`breadcrumb`] the note of the last known root, [`quota`] the limit that all processes keep together (on
 //! a ledger and, in the reference's form, a database), [`fill`] the way of a missing object from an
-//! [`crate::transport::Origin`] into the directory. Contents lie decompressed; what they mean is none of this layer's
+//! [`crate::transport::Origin`] into the directory, [`audit`] the check of a file against its name. Contents lie decompressed; what they mean is none of this layer's
 //! business.
 //!
 //! Threads: everything is shared between threads, and the directory between processes where it is a shared cache. No
 //! lock is held across I/O.
 
+pub mod audit;
 pub mod breadcrumb;
 pub mod cached;
 mod cachedb;

@@ -4,6 +4,7 @@
 //! numbers come from the catalogs themselves.
 
 pub mod filesystem;
+mod keeping;
 mod namespace;
 mod nearby;
 pub mod ops;

@@ -2,25 +2,20 @@
 
 use std::fmt::Write as _;
 
-use nearfs_format::codec::Deflater;
 use nearfs_format::dirent::{Compression, EntryFlags, FileType};
-use nearfs_format::hash::{ContentHash, Hasher};
 use nearfs_format::object::{ObjectId, ObjectKind};
 
 use super::counter_lines;
-use crate::cache::cached::CachedObject;
+use crate::cache::audit::{Names, names_of};
 use crate::cache::fill::Want;
 use crate::catalog::index::RowId;
 use crate::catalog::tree::View;
 use crate::client::ops::Client;
-use crate::error::Result;
 
 const REGULAR: &[&str] =
     &["user.chunk_list", "user.chunks", "user.compression", "user.direct_io", "user.external_file"];
 const HASHED: &[&str] = &["user.hash", "user.lhash"];
 const SYMLINK: &[&str] = &["user.rawlink", "xfsroot.rawlink"];
-/// Bytes that are hashed at a time.
-const BLOCK_BYTES: usize = 1 << 20;
 
 /// Returns the names that an entry has.
 pub(super) fn names(view: &View, row: RowId) -> impl Iterator<Item = &'static str> {
@@ -66,33 +61,10 @@ fn local_hash(client: &Client, view: &View, row: RowId) -> Option<String> {
         return Some("Not in cache".to_owned());
     }
     let want = Want::sized(id, entry.compression, entry.size);
-    let hashed = client.cache().open(&want).and_then(|object| hash_again(&object, entry.compression, &hash));
-    Some(hashed.map_or_else(|_| "I/O error (5)".to_owned(), |found| found.to_string()))
-}
-
-fn hash_again(object: &CachedObject, compression: Compression, like: &ContentHash) -> Result<ContentHash> {
-    let mut hasher = Hasher::new(like.algorithm());
-    let (mut deflater, mut stored) = (Deflater::new(), Vec::new());
-    let (mut block, mut offset) = (vec![0; BLOCK_BYTES], 0);
-    let is_deflated = compression != Compression::None;
-    loop {
-        let count = object.read_at(&mut block, offset)?;
-        offset += count as u64;
-        match (count, is_deflated) {
-            (0, _) => break,
-            (_, false) => hasher.update(&block[..count]),
-            (_, true) => {
-                deflater.push(&block[..count], &mut stored);
-                hasher.update(&stored);
-                stored.clear();
-            }
-        }
-    }
-    if is_deflated {
-        deflater.finish(&mut stored);
-        hasher.update(&stored);
-    }
-    Ok(hasher.finish())
+    let object = client.cache().open(&want);
+    let names = object.and_then(|object| names_of(hash.algorithm(), |block, offset| object.read_at(block, offset)));
+    let stored = |names: Names| if entry.compression == Compression::None { names.plain } else { names.deflated };
+    Some(names.map_or_else(|_| "I/O error (5)".to_owned(), |names| stored(names).to_string()))
 }
 
 fn chunk_list(view: &View, row: RowId) -> Option<String> {
