@@ -45,5 +45,5 @@ pub(crate) fn references(pairs: &[(String, String)]) -> Result<Vec<ObjectId>, Ra
 
 /// Returns an absolute path within a repository.
 pub(crate) fn repo_path(path: &[u8]) -> Result<RepoPath, Raised> {
-    Ok(RepoPath::parse(path)?)
+    RepoPath::parse(path).map_err(|e| Raised::invalid("read", format!("path `{}`: {e}", path.escape_ascii())))
 }
