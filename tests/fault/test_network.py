@@ -10,7 +10,9 @@ import errno
 import hashlib
 import ipaddress
 import os
+import re
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -228,6 +230,35 @@ def test_a_mirror_that_lags_behind_another_is_left_soon_after_the_mount(
 
     wait_until(is_left, TIMEOUT_S + SLACK_S, "the mirror is left")
     # What the old revision needs, the newer mirror has as well.
+    read_all(point)
+
+
+def test_a_mirror_that_lies_about_its_revision_wins_nothing(
+    served: Served, server: Callable[[Path], Server], mount: Mount, tmp_path: Path
+) -> None:
+    publisher, running = served
+    root = tmp_path / "liar" / "cvmfs"
+    root.mkdir(parents=True)
+    processes.run(["cp", "-a", publisher.storage, root])
+    manifest = root / publisher.fqrn / ".cvmfspublished"
+    lie = re.sub(rb"(?m)^S\d+$", b"S999999", manifest.read_bytes(), count=1)
+    manifest.write_bytes(re.sub(rb"(?m)^C[0-9a-f]{40}$", b"C" + b"1" * 40, lie, count=1))
+    liar = server(root)
+
+    def host(point: Path) -> str:
+        return os.getxattr(point, "user.host").decode().rpartition("/cvmfs/")[0]
+
+    # Asked first, it is left at the mount; asked second, it draws the client over once, and then no more.
+    point = mount(publisher.fqrn, settings(publisher, f"{liar.url};{running.url}", tmp_path / "one"))
+    assert host(point) == running.url
+    read_all(point)
+    point = mount(publisher.fqrn, settings(publisher, f"{running.url};{liar.url}", tmp_path / "two"))
+    read_all(point)
+    wait_until(lambda: host(point) == liar.url, TIMEOUT_S + SLACK_S, "the mirror is believed")
+    talk = [sys.executable, "-m", "nearfs.compat.cvmfs_talk", "-p"]
+    socket = tmp_path / "two" / publisher.fqrn / f"cvmfs_io.{publisher.fqrn}"
+    assert processes.run([*talk, str(socket), "remount"]).stdout == "Catalog up to date\n"
+    assert host(point) == running.url
     read_all(point)
 
 

@@ -89,7 +89,8 @@ impl TrustSource {
 }
 
 fn blacklist_text(path: &Path) -> Result<String> {
-    let failed = |e| Error::io("read blacklist", path.display().to_string(), e);
+    // Whatever is wrong with the list, nothing can be trusted without it.
+    let failed = |e: io::Error| Error::new(ErrorKind::Untrusted, "read blacklist", format!("{}: {e}", path.display()));
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
@@ -98,8 +99,8 @@ fn blacklist_text(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
     file.take(BLACKLIST_LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > BLACKLIST_LIMIT_BYTES {
-        let reason = format!("{}: more than {BLACKLIST_LIMIT_BYTES} bytes; check the path", path.display());
-        return Err(Error::new(ErrorKind::InvalidInput, "read blacklist", reason));
+        let reason = format!("{} is larger than {BLACKLIST_LIMIT_BYTES} bytes; check the path", path.display());
+        return Err(Error::new(ErrorKind::Untrusted, "read blacklist", reason));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -223,29 +224,45 @@ impl Snapshot {
     }
 }
 
+/// What a host has, measured by what is shown.
+enum Standing {
+    Same,
+    Newer(Arc<ManifestFields>),
+    Behind,
+}
+
 fn newer_manifest(cache: &ObjectCache, trust: &Trust, shown: &Shown) -> Result<Option<Arc<ManifestFields>>> {
-    let name_it = |e: Error| Error::new(e.kind(), "look for a revision of", trust.fqrn.as_str()).with_source(e);
     let origin = cache.origin();
+    let mut first = None;
     for _ in 0..origin.hosts().len() {
         let host = origin.active_host();
-        let bytes = origin.fetch_small(MANIFEST, MANIFEST_LIMIT_BYTES, false).map_err(name_it)?;
-        let manifest =
-            UnverifiedManifest::parse(&bytes).map_err(|e| Error::format("read manifest of", trust.fqrn.as_str(), e))?;
-        let fields = manifest.fields();
-        if fields.root_hash == shown.root_hash {
-            return Ok(None);
-        }
-        if fields.revision > shown.revision {
-            let whitelist = origin.fetch_small(WHITELIST, WHITELIST_LIMIT_BYTES, false).map_err(name_it)?;
-            let seen = cache.disk().read_breadcrumb(&trust.fqrn)?;
-            return verify(cache, trust, manifest, &whitelist, seen.as_ref()).map(Some);
-        }
-        if !origin.leave_host(&host) {
-            break;
+        match standing(cache, trust, shown) {
+            Ok(Standing::Same) => return Ok(None),
+            Ok(Standing::Newer(fields)) => return Ok(Some(fields)),
+            Ok(Standing::Behind) if origin.leave_host(&host) => {}
+            Ok(Standing::Behind) => break,
+            Err(error) if is_a_lie(&error) && origin.distrust_host(&host) => first = first.or(Some(error)),
+            Err(error) => return Err(error),
         }
     }
     let reason = format!("{}: the hosts are behind revision {}, which is shown", trust.fqrn, shown.revision);
-    Err(Error::new(ErrorKind::Unreachable, "look for a revision of", reason))
+    Err(first.unwrap_or_else(|| Error::new(ErrorKind::Unreachable, "look for a revision of", reason)))
+}
+
+fn standing(cache: &ObjectCache, trust: &Trust, shown: &Shown) -> Result<Standing> {
+    let name_it = |e: Error| Error::new(e.kind(), "look for a revision of", trust.fqrn.as_str()).with_source(e);
+    let bytes = cache.origin().fetch_small(MANIFEST, MANIFEST_LIMIT_BYTES, false).map_err(name_it)?;
+    let manifest =
+        UnverifiedManifest::parse(&bytes).map_err(|e| Error::format("read manifest of", trust.fqrn.as_str(), e))?;
+    if manifest.fields().root_hash == shown.root_hash {
+        return Ok(Standing::Same);
+    }
+    if manifest.fields().revision <= shown.revision {
+        return Ok(Standing::Behind);
+    }
+    let whitelist = cache.origin().fetch_small(WHITELIST, WHITELIST_LIMIT_BYTES, false).map_err(name_it)?;
+    let seen = cache.disk().read_breadcrumb(&trust.fqrn)?;
+    verify(cache, trust, manifest, &whitelist, seen.as_ref()).map(Standing::Newer)
 }
 
 fn no_tag(trust: &Trust, reason: String) -> Error {
@@ -275,24 +292,53 @@ fn tagged(
     })
 }
 
-/// Fetches the manifest and checks the whole chain of trust, then remembers it in the breadcrumb.
+/// Fetches the manifest and checks the whole chain of trust, then remembers it in the breadcrumb. A host whose manifest
+/// does not hold is left for the next one.
 fn verified_manifest(cache: &ObjectCache, trust: &Trust, selection: &Selection) -> Result<Arc<ManifestFields>> {
     let seen = cache.disk().read_breadcrumb(&trust.fqrn)?;
-    let name_it = |e: Error| Error::new(e.kind(), "open repository", trust.fqrn.as_str()).with_source(e);
-    let (unverified, whitelist) = latest(cache, trust, seen.as_ref())?;
+    let origin = cache.origin();
+    // What the first host did is the error to be told, whatever the others do.
+    let mut first = None;
+    for _ in 0..origin.hosts().len() {
+        let mut asked = origin.active_host();
+        match manifest_of_a_host(cache, trust, selection, seen.as_ref(), &mut asked) {
+            Err(error) if is_a_lie(&error) && origin.distrust_host(&asked) => first = first.or(Some(error)),
+            Err(error) => return Err(first.unwrap_or(error)),
+            Ok(fields) => return Ok(fields),
+        }
+    }
+    let no_host = || Error::new(ErrorKind::InvalidInput, "open repository", format!("{}: it has no host", trust.fqrn));
+    Err(first.unwrap_or_else(no_host))
+}
+
+/// `asked` becomes the host whose manifest it is: what follows may have moved on to others.
+fn manifest_of_a_host(
+    cache: &ObjectCache,
+    trust: &Trust,
+    selection: &Selection,
+    seen: Option<&Breadcrumb>,
+    asked: &mut Arc<str>,
+) -> Result<Arc<ManifestFields>> {
+    let (manifest, whitelist) = latest(cache, trust, seen, asked)?;
     // The breadcrumb vouches for the root hash and nothing else: a tag's revision follows from the history that the
     // manifest names, so there the signature counts.
     if *selection == Selection::Current
         && trust.blacklist.is_empty()
-        && let Some(seen) = &seen
-        && seen.root_hash == unverified.fields().root_hash
-        && unverified.fields().fqrn.as_deref() == Some(trust.fqrn.as_str())
+        && let Some(seen) = seen
+        && seen.root_hash == manifest.fields().root_hash
+        && manifest.fields().fqrn.as_deref() == Some(trust.fqrn.as_str())
         && cache.is_cached(&ObjectId::new(seen.root_hash, ObjectKind::Catalog))
     {
-        return Ok(Arc::new(unverified.fields().clone()));
+        return Ok(Arc::new(manifest.fields().clone()));
     }
-    let whitelist = whitelist.map_err(name_it)?;
-    verify(cache, trust, unverified, &whitelist, seen.as_ref())
+    let whitelist =
+        whitelist.map_err(|e| Error::new(e.kind(), "open repository", trust.fqrn.as_str()).with_source(e))?;
+    verify(cache, trust, manifest, &whitelist, seen)
+}
+
+/// Says whether a host gave something that does not hold.
+fn is_a_lie(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Untrusted | ErrorKind::Corrupt)
 }
 
 /// Checks the chain of trust from the keys to the manifest, and remembers the manifest in the breadcrumb.
@@ -327,11 +373,12 @@ fn latest(
     cache: &ObjectCache,
     trust: &Trust,
     seen: Option<&Breadcrumb>,
+    asked: &mut Arc<str>,
 ) -> Result<(UnverifiedManifest, Result<Vec<u8>>)> {
     let origin = cache.origin();
     let seen_revision = seen.and_then(|seen| seen.revision).unwrap_or(0);
     for hosts_left in (0..origin.hosts().len()).rev() {
-        let host = origin.active_host();
+        *asked = origin.active_host();
         let [manifest, whitelist] =
             origin.fetch_two((MANIFEST, MANIFEST_LIMIT_BYTES), (WHITELIST, WHITELIST_LIMIT_BYTES))?;
         let bytes =
@@ -339,7 +386,7 @@ fn latest(
         let manifest =
             UnverifiedManifest::parse(&bytes).map_err(|e| Error::format("read manifest of", trust.fqrn.as_str(), e))?;
         let is_stale = manifest.fields().revision < seen_revision;
-        if hosts_left == 0 || !is_stale || !origin.leave_host(&host) {
+        if hosts_left == 0 || !is_stale || !origin.leave_host(asked) {
             return Ok((manifest, whitelist));
         }
     }

@@ -39,8 +39,13 @@ pub struct Route {
     reset_after: Option<Duration>,
     /// When the active host, or one that was active then, answered last.
     answered_at: Option<Instant>,
+    /// Hosts whose manifests did not hold, and when that was found.
+    distrusted: Vec<(Arc<str>, Instant)>,
     proxies: ProxyGroups,
 }
+
+/// How long a host is distrusted where no time is configured after which hosts are tried again.
+const DISTRUST: Duration = Duration::from_secs(1800);
 
 /// What came of one way in a survey.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +67,8 @@ impl Route {
     ///
     /// An empty list is taken as a caller's mistake by [`Route::next_attempt`], which then has nobody to ask.
     pub fn new(hosts: Vec<Arc<str>>, reset_after: Option<Duration>) -> Self {
-        Self { hosts, active: 0, left_first_at: None, reset_after, answered_at: None, proxies: ProxyGroups::direct() }
+        let (answered_at, distrusted, proxies) = (None, Vec::new(), ProxyGroups::direct());
+        Self { hosts, active: 0, left_first_at: None, reset_after, answered_at, distrusted, proxies }
     }
 
     /// Asks by these proxies.
@@ -211,13 +217,26 @@ impl Route {
             _ => None,
         };
         let own = found.iter().filter(|(way, _)| way.host == self.active).filter_map(|(_, v)| revision(v)).max()?;
-        let newest = found.iter().filter_map(|(_, verdict)| revision(verdict)).max()?;
-        let (best, _) = found.iter().find(|(_, verdict)| revision(verdict) == Some(newest))?;
+        let is_trusted = |way: &Attempt| !self.is_distrusted(&way.target.base_url, now);
+        let trusted = || found.iter().filter(|(way, _)| is_trusted(way));
+        let newest = trusted().filter_map(|(_, verdict)| revision(verdict)).max()?;
+        let (best, _) = trusted().find(|(_, verdict)| revision(verdict) == Some(newest))?;
         if newest <= own {
             return None;
         }
         self.activate(best.host, now);
         Some(best.target.base_url.clone())
+    }
+
+    /// Believes no revision that this host claims, for a while: its manifest did not hold.
+    pub fn distrust(&mut self, base_url: &str, now: Instant) {
+        self.distrusted.retain(|(host, _)| host.as_ref() != base_url && self.hosts.contains(host));
+        self.distrusted.push((base_url.into(), now));
+    }
+
+    fn is_distrusted(&self, base_url: &str, now: Instant) -> bool {
+        let mut found = self.distrusted.iter().filter(|(host, _)| host.as_ref() == base_url);
+        found.any(|(_, since)| now.saturating_duration_since(*since) < self.reset_after.unwrap_or(DISTRUST))
     }
 
     /// Uses the host with this base URL, or without one the next host. Returns whether there is one.
@@ -403,6 +422,18 @@ mod tests {
             assert_eq!(route.leave_stale(&found, Instant::now()).as_deref(), expected, "{revisions:?}");
             assert_eq!(route.active_host().map(AsRef::as_ref), Some(expected.unwrap_or("http://h0")));
         }
+    }
+
+    #[test]
+    fn what_a_liar_claims_does_not_count() {
+        let (mut route, now) = (route(3, Some(60)), Instant::now());
+        let answered = |revision| Verdict::Answered { revision: Some(revision) };
+        let found: Vec<_> = route.ways(9).into_iter().zip([answered(5), answered(999), answered(6)]).collect();
+        route.distrust("http://h1", now);
+        assert_eq!(route.leave_stale(&found, now).as_deref(), Some("http://h2"));
+        assert!(route.use_host(Some("http://h0"), now));
+        let later = now + Duration::from_secs(61);
+        assert_eq!(route.leave_stale(&found, later).as_deref(), Some("http://h1"), "not for ever");
     }
 
     #[test]

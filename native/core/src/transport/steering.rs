@@ -91,6 +91,18 @@ impl Origin {
         is_left
     }
 
+    /// Believes no revision that the host with this base URL claims, for a while: its manifest did not hold. Leaves it
+    /// if it is the active one. Returns whether there is another one to ask.
+    pub fn distrust_host(&self, base_url: &str) -> bool {
+        let mut route = self.route.lock();
+        route.distrust(base_url, Instant::now());
+        let is_active = route.active_host().is_some_and(|active| active.as_ref() == base_url);
+        if is_active && route.host_count() > 1 && route.use_host(None, Instant::now()) {
+            tracing::warn!("(manager 'standard') switching host from {base_url} (its manifest cannot be trusted)");
+        }
+        route.host_count() > 1
+    }
+
     /// Replaces the hosts by a `;` list of base URLs.
     pub fn set_hosts(&self, list: &str) -> Result<()> {
         let hosts = url::host_list(list)?;
