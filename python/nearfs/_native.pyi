@@ -146,6 +146,9 @@ class Mount:
     def updates(self) -> Following: ...
     @property
     def route(self) -> Route: ...
+    @property
+    def external_route(self) -> Route:
+        """Hosts and proxies of external data."""
 
 @final
 class Following:
@@ -172,18 +175,28 @@ class Following:
         """Changes that limit, and looks sooner where it is over already."""
     def catalogs(self) -> list[tuple[int, bytes]]:
         """Returns (depth below the root catalog, path) of every catalog that was entered, parents first."""
+    def reset_error_counters(self) -> None:
+        """Forgets failed operations that were counted."""
+
     def release_nested(self) -> None:
         """Lets go of all decoded nested catalogs."""
 
 @final
 class Route:
-    """Hosts, proxies and time-outs of a mount, in use. Any thread; nothing waits for the network but `sort_hosts`.
+    """Hosts, proxies and time-outs of a mount, in use. Any thread; nothing waits for the network but `sort_hosts` and
+    `probe_hosts`, for one time-out at most.
 
     Lists are as in CVMFS_SERVER_URL and CVMFS_HTTP_PROXY; what is none raises `InvalidInput`. Times in seconds.
     """
 
     def hosts(self) -> tuple[list[str], int]:
         """Returns the hosts in order of preference, and the number of the active one."""
+
+    def host_states(self) -> list[str]:
+        """Returns what is known of each host: `unprobed`, `host down`, `geographically ordered`, `N ms`."""
+
+    def probe_hosts(self) -> None:
+        """Asks all hosts and puts them in the order in which they answered."""
 
     def switch_host(self) -> None:
         """Uses the next host."""
@@ -272,7 +285,7 @@ class Engine:
     def release(self, fh: int) -> None:
         """Closes a handle; an unknown one is ignored."""
 
-    def getxattr(self, ino: int, name: bytes) -> bytes: ...
+    def getxattr(self, ino: int, name: bytes, gid: int) -> bytes: ...
     def listxattr(self, ino: int) -> list[bytes]: ...
     def statfs(self) -> tuple[int, int, int, int, int]:
         """Returns block size in bytes, blocks, free blocks, files, files in catalogs that are not loaded."""
@@ -300,6 +313,10 @@ class Engine:
     def updates(self) -> Following: ...
     @property
     def route(self) -> Route: ...
+    @property
+    def external_route(self) -> Route:
+        """Hosts and proxies of external data."""
+
     def mount(self) -> tuple[UnservedMount, int]:
         """Mounts; returns the mount and the device's file descriptor, which from then on belongs to the caller.
 

@@ -46,6 +46,17 @@ class Finding(TypedDict):
     problem: str
 
 
+class External(TypedDict):
+    """What is different on the way to external data; without `server_urls` there is none."""
+
+    server_urls: list[str]
+    proxies: str
+    fallback_proxies: str
+    timeout_s: int
+    timeout_direct_s: int
+    max_hosts: int
+
+
 class Network(TypedDict):
     """How hosts are reached; times in seconds, 0 for "never" where a time says when to go back.
 
@@ -83,6 +94,8 @@ class Network(TypedDict):
     system_authorities: bool
     authorities_dir: str | None
     authorities_file: str | None
+    tells_subject: bool
+    external: External
 
 
 class MountRequest(TypedDict):
@@ -113,6 +126,9 @@ class MountRequest(TypedDict):
     gid_map: tuple[dict[int, int], int | None] | None
     environment: dict[str, str]
     xattr_visibility: str
+    protected_xattrs: set[str]
+    privileged_gids: set[int]
+    alternative_root: bool
     check_permissions: bool
     allow_other: bool
     suid: bool

@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.support.golden import NAMES, Golden
 from tests.support.serving import Server
 
 NAME = NAMES[0]
+HOUR_S = 3600
 TALK = [sys.executable, "-m", "nearfs.compat.cvmfs_talk"]
 pytestmark = pytest.mark.mount
 
@@ -90,6 +92,35 @@ def test_an_operator_moves_hosts_proxies_and_time_outs(mounted: tuple[Path, Path
     assert ask(path, "nameserver", "set", "192.0.2.53") == "OK\n"
     assert ask(path, "nameserver", "get") == "DNS server address: 192.0.2.53\n"
     assert "no address" in ask(path, "nameserver", "set", "ns.example.org")
+
+
+def test_hosts_are_probed_and_sorted(mounted: tuple[Path, Path]) -> None:
+    point, path = mounted
+    host, dead = os.getxattr(point, "user.host").decode(), f"http://127.0.0.1:1/cvmfs/{NAME}"
+    assert ask(path, "host", "set", f"{dead};{host}") == "OK\n"
+    assert ask(path, "host", "info").splitlines()[0] == f"  [0] {dead} (unprobed)"
+    assert ask(path, "host", "probe") == "OK\n"
+    first, second, active = ask(path, "host", "info").splitlines()
+    assert re.fullmatch(rf"  \[0\] {re.escape(host)} \(\d+ ms\)", first)
+    assert second == f"  [1] {dead} (host down)"
+    assert active == f"Active host 0: {host}"
+
+
+def test_errors_are_forgotten_on_demand(mounted: tuple[Path, Path], golden: Golden) -> None:
+    point, path = mounted
+
+    def count() -> tuple[int, int]:
+        return int(os.getxattr(point, "user.nioerr")), int(os.getxattr(point, "user.timestamp_last_ioerr"))
+
+    assert ask(path, "timeout", "set", "1", "1") == "OK\n"
+    assert ask(path, "host", "set", f"http://127.0.0.1:1/cvmfs/{NAME}") == "OK\n"
+    with pytest.raises(OSError, match="Input/output error"):
+        (point / "hello.txt").read_bytes()
+    errors, moment = count()
+    assert errors >= 1
+    assert abs(moment - time.time()) < HOUR_S
+    assert ask(path, "reset", "error", "counters") == "OK\n"
+    assert count() == (0, 0)
 
 
 def test_internal_affairs_count_what_happens(mounted: tuple[Path, Path]) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +39,7 @@ OF_ANY_ENTRY = {
     "pid": NUMBER,
     "proxy": "DIRECT",
     "proxy_list": "DIRECT",
-    "proxy_list_external": NOTHING,
+    "proxy_list_external": "DIRECT",
     "pubkeys": r"-----BEGIN PUBLIC KEY-----[^-]+-----END PUBLIC KEY-----\n",
     "repo_counters": COUNTER_LINES,
     "repo_metainfo": r"metainfo not available|\{.*\}\n?",
@@ -112,6 +114,28 @@ def test_long_attributes_come_in_pages(point: Path) -> None:
     assert "pubkeys@N" in text(point, "pubkeys@?")
     with pytest.raises(OSError, match="No data available"):
         text(point, "pubkeys~1")
+
+
+def test_protected_attributes_are_for_some_groups_only(
+    golden: Golden, server: Callable[[Path], Server], mount: Callable[..., Path], tmp_path: Path
+) -> None:
+    settings = golden_settings(golden, NAME, server(golden.repositories[NAME].root).url, tmp_path / "cache")
+    settings |= {"CVMFS_XATTR_PROTECTED_XATTRS": "user.pubkeys,user.proxy", "CVMFS_XATTR_PRIVILEGED_GIDS": "4711"}
+    for loop in ("native", "python"):
+        own = {"CVMFS_CACHE_BASE": str(tmp_path / loop)}
+        point = mount(NAME, settings | own, options=(f"loop={loop}",))
+
+        def asked_by(gid: int, name: str, point: Path = point) -> bool:
+            """Says whether a process of this primary group, and of no other, reads the attribute."""
+            script = f"import os; print(len(os.getxattr({str(point)!r}, {name!r})))"
+            command = ["setpriv", f"--regid={gid}", "--clear-groups", sys.executable, "-c", script]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            assert done.returncode == 0 or "No data available" in done.stderr, done.stderr
+            return done.returncode == 0
+
+        for name in ("user.pubkeys", "user.pubkeys~0", "user.proxy"):
+            assert [asked_by(gid, name) for gid in (0, 4711, 4712)] == [True, True, False], name
+        assert asked_by(4712, "user.host")
 
 
 def test_the_size_of_the_file_system_is_that_of_the_cache(point: Path) -> None:

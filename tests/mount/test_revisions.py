@@ -142,9 +142,14 @@ def test_an_old_revision_stays_mountable_by_tag_and_hash(
     url = server(publisher.storage.parent).url
 
     def version(**more: str) -> str:
-        cache = tmp_path / f"cache-{'-'.join(more.values())[:8]}"
+        cache = tmp_path / f"cache-{'-'.join([*more.values(), *more])[-30:]}"
         return (mount(publisher.fqrn, publisher.client_settings(url, cache, **more)) / "version").read_text()
 
     assert version() == "2"
     assert version(CVMFS_REPOSITORY_TAG="one") == "1"
     assert version(CVMFS_ROOT_HASH=first) == "1"
+
+    # Where `data/` is guarded, the root catalog lies under another name beside the manifest (format.md 2.6).
+    guarded = publisher.storage / "data" / first[:2] / f"{first[2:]}C"
+    guarded.rename(publisher.storage / f".cvmfsalt-{first}C")
+    assert version(CVMFS_ROOT_HASH=first, CVMFS_ALT_ROOT_PATH="yes") == "1"

@@ -207,7 +207,33 @@ def test_the_network_is_read_with_the_references_defaults(monkeypatch: pytest.Mo
         "system_authorities": False,
         "authorities_dir": None,
         "authorities_file": None,
+        "tells_subject": False,
+        "external": {
+            "server_urls": [],
+            "proxies": "DIRECT",
+            "fallback_proxies": "",
+            "timeout_s": 5,
+            "timeout_direct_s": 5,
+            "max_hosts": 0,
+        },
     }
+
+
+def test_external_data_has_its_own_way() -> None:
+    own = {"URL": "http://a/x/; file:///b ", "HTTP_PROXY": "p|q;DIRECT", "FALLBACK_PROXY": "r", "MAX_SERVERS": "1"}
+    own |= {"TIMEOUT": "3", "TIMEOUT_DIRECT": "4"}
+    assert config_of(**{f"EXTERNAL_{name}": value for name, value in own.items()}).network["external"] == {
+        "server_urls": ["http://a/x", "file:///b"],
+        "proxies": "p|q;DIRECT",
+        "fallback_proxies": "r",
+        "timeout_s": 3,
+        "timeout_direct_s": 4,
+        "max_hosts": 1,
+    }
+    inherited = config_of(TIMEOUT="8", TIMEOUT_DIRECT="9").network["external"]
+    assert (inherited["timeout_s"], inherited["timeout_direct_s"]) == (8, 9)
+    with pytest.raises(InvalidInput, match="ftp://c does not begin with"):
+        config_of(EXTERNAL_URL="ftp://c")
 
 
 @pytest.mark.parametrize(

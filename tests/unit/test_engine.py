@@ -56,7 +56,7 @@ def test_operations_answer(engine: _native.Engine) -> None:
     assert engine.read(fh, 6, 3) == b"wor"
     assert engine.read(fh, 100, 3) == b""
     engine.release(fh)
-    assert engine.getxattr(ROOT, b"user.fqrn") == NAME.encode()
+    assert engine.getxattr(ROOT, b"user.fqrn", 0) == NAME.encode()
     assert b"user.fqrn" in engine.listxattr(ROOT)
     assert engine.statfs()[3] > 3000
     assert engine.revision == 2
@@ -85,7 +85,7 @@ def test_pages_of_a_listing_join_without_gap_or_repetition(engine: _native.Engin
         (lambda engine: engine.readdir(child(engine, "hello.txt"), 0, 8), errno.ENOTDIR),
         (lambda engine: engine.open(ROOT, os.O_RDONLY), errno.EISDIR),
         (lambda engine: engine.readlink(ROOT), errno.EINVAL),
-        (lambda engine: engine.getxattr(ROOT, b"user.no_such_attribute"), errno.ENODATA),
+        (lambda engine: engine.getxattr(ROOT, b"user.no_such_attribute", 0), errno.ENODATA),
         (lambda engine: engine.read(1 << 40, 0, 8), errno.EBADF),
     ],
 )
@@ -116,7 +116,7 @@ def test_what_needs_the_network_is_not_answered_as_nearby(engine: _native.Engine
 
 def test_a_chunk_is_nearby_once_it_is_cached(engine: _native.Engine) -> None:
     big = engine.lookup(child(engine, "big"), b"random")
-    assert int(engine.getxattr(big.ino, b"user.chunks")) > 1
+    assert int(engine.getxattr(big.ino, b"user.chunks", 0)) > 1
     opened = engine.open_nearby(big.ino, os.O_RDONLY)
     assert opened is not None, "opening a chunked file fetches nothing"
     fh = opened[0]

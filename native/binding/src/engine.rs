@@ -160,8 +160,8 @@ impl Engine {
         })
     }
 
-    fn getxattr<'py>(&self, py: Python<'py>, ino: u64, name: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        let value = self.ask(Operation::Getxattr, ino, |fs| fs.getxattr(Ino(ino), name))?;
+    fn getxattr<'py>(&self, py: Python<'py>, ino: u64, name: &[u8], gid: u32) -> PyResult<Bound<'py, PyBytes>> {
+        let value = self.ask(Operation::Getxattr, ino, |fs| fs.getxattr(Ino(ino), name, gid))?;
         Ok(PyBytes::new(py, &value))
     }
 
@@ -223,6 +223,11 @@ impl Engine {
     #[getter]
     fn route(&self) -> PyResult<Route> {
         Ok(Route::of(&self.open_half()?.opened.client))
+    }
+
+    #[getter]
+    fn external_route(&self) -> PyResult<Route> {
+        Ok(Route::to_external(&self.open_half()?.opened.client))
     }
 
     #[getter]

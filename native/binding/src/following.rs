@@ -70,6 +70,11 @@ impl Following {
         Ok(listed.into_iter().map(|(depth, path)| (depth, path.as_bytes().to_vec())).collect())
     }
 
+    /// Forgets failed operations that were counted.
+    fn reset_error_counters(&self) {
+        self.client.reset_error_counters();
+    }
+
     /// Lets go of all decoded nested catalogs.
     fn release_nested(&self, py: Python<'_>) {
         py.detach(|| self.client.tree().release_nested());

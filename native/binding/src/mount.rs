@@ -126,6 +126,11 @@ impl Mount {
     }
 
     #[getter]
+    fn external_route(&self) -> Route {
+        Route::to_external(&self.opened.client)
+    }
+
+    #[getter]
     fn root_hash(&self) -> String {
         self.opened.client.tree().root().catalog.hash.to_string()
     }

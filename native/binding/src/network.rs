@@ -13,6 +13,7 @@ use nearfs_core::transport::tls::TlsOptions;
 use nearfs_core::transport::{Origin, OriginOptions, ProxyGroups};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use tokio::runtime::Runtime;
 
 use crate::errors::Raised;
 
@@ -51,9 +52,36 @@ pub(crate) struct NetworkRequest {
     system_authorities: bool,
     authorities_dir: Option<PathBuf>,
     authorities_file: Option<PathBuf>,
+    tells_subject: bool,
+    external: ExternalRequest,
+}
+
+/// What is different for external data.
+#[derive(Debug, FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct ExternalRequest {
+    server_urls: Vec<String>,
+    proxies: String,
+    fallback_proxies: String,
+    timeout_s: u64,
+    timeout_direct_s: u64,
+    max_hosts: usize,
 }
 
 impl NetworkRequest {
+    /// Opens the way to external data.
+    pub(crate) fn external(&self, runtime: &Runtime) -> Result<Origin, Raised> {
+        let own = &self.external;
+        let reset_after = (self.proxy_reset_after_s > 0).then(|| Duration::from_secs(self.proxy_reset_after_s));
+        let mut options = self.options()?;
+        options.proxies = ProxyGroups::parse(&own.proxies, &own.fallback_proxies, reset_after, roll)?;
+        options.http.timeout = Duration::from_secs(own.timeout_direct_s);
+        options.http.proxy_timeout = Duration::from_secs(own.timeout_s);
+        let origin = Origin::open_external(&own.server_urls.join(";"), options, runtime.handle().clone())?;
+        origin.keep_hosts(own.max_hosts);
+        Ok(origin)
+    }
+
     /// Returns the engine's options; fails where the proxies are none.
     pub(crate) fn options(&self) -> Result<OriginOptions, Raised> {
         let reset_after = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
@@ -67,6 +95,7 @@ impl NetworkRequest {
                 follow_redirects: self.follow_redirects,
                 user_agent: format!("{}{}", HttpOptions::default().user_agent, self.agent_suffix),
                 headers: self.headers.clone(),
+                tells_subject: self.tells_subject,
                 dns: self.dns()?,
                 tls: TlsOptions {
                     use_system: self.system_authorities,
@@ -86,6 +115,7 @@ impl NetworkRequest {
             ..OriginOptions::default()
         })
     }
+
     fn dns(&self) -> Result<DnsOptions, Raised> {
         let address = |(address, port): &(String, u16)| match address.parse() {
             Ok(ip) => Ok(SocketAddr::new(ip, *port)),

@@ -2,7 +2,7 @@
 //!
 //! Owns the request and the order of the steps, which every loop shares. Mounts nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use nearfs_core::Error;
 use nearfs_core::cache::quota::disown;
 use nearfs_core::cache::{DiskCache, ObjectCache, Quota, Sharing};
-use nearfs_core::client::options::{IdMap, XattrVisibility};
+use nearfs_core::client::options::{IdMap, XattrGuard, XattrVisibility};
 use nearfs_core::client::updates::{UpdatePolicy, Updates};
 use nearfs_core::client::{Client, ClientOptions};
 use nearfs_core::repo::snapshot::{Selection, Snapshot, TrustSource};
@@ -75,6 +75,9 @@ pub(crate) struct MountRequest {
     gid_map: IdPairs,
     environment: HashMap<String, String>,
     xattr_visibility: String,
+    protected_xattrs: HashSet<String>,
+    privileged_gids: HashSet<u32>,
+    alternative_root: bool,
     check_permissions: bool,
     allow_other: bool,
     suid: bool,
@@ -123,6 +126,8 @@ impl MountRequest {
             catalog_bytes: self.catalog_bytes,
             kernel_cache: Duration::from_secs(self.kernel_cache_s),
             xattr_visibility,
+            xattr_guard: XattrGuard { names: self.protected_xattrs, gids: self.privileged_gids },
+            alternative_root: self.alternative_root,
             tag: self.tag.unwrap_or_default(),
             public_keys,
         })
@@ -168,7 +173,8 @@ impl MountRequest {
         let options = self.network.options()?;
         let origin = Arc::new(Origin::open(&self.server_urls.join(";"), options, runtime.handle().clone())?);
         self.network.arrange_hosts(&origin);
-        let cache = Arc::new(self.object_cache(origin)?);
+        let external = Arc::new(self.network.external(&runtime)?);
+        let cache = Arc::new(self.object_cache(origin)?.with_external(external));
         let snapshot = Snapshot::open(&cache, &trust.trust()?, &selection)?;
         if selection == Selection::Current {
             // A host that lags behind the others shows only beside them; nobody waits for it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nearfs_core::client::Client;
 use nearfs_core::transport::Origin;
+use nearfs_core::transport::route::HostState;
 use pyo3::prelude::*;
 
 use crate::errors::Raised;
@@ -24,6 +25,11 @@ impl Route {
     pub(crate) fn of(client: &Client) -> Self {
         Self(Arc::clone(client.origin()))
     }
+
+    /// Returns the ways to external data.
+    pub(crate) fn to_external(client: &Client) -> Self {
+        Self(Arc::clone(client.cache().external().unwrap_or_else(|| client.origin())))
+    }
 }
 
 #[pymethods]
@@ -32,6 +38,22 @@ impl Route {
     fn hosts(&self) -> (Vec<String>, usize) {
         let (hosts, active) = self.0.host_chain();
         (hosts.iter().map(ToString::to_string).collect(), active)
+    }
+
+    /// Returns what is known of the hosts, in the order of `hosts`.
+    fn host_states(&self) -> Vec<String> {
+        let text = |state| match state {
+            HostState::Unprobed => "unprobed".to_owned(),
+            HostState::Down => "host down".to_owned(),
+            HostState::ByDistance => "geographically ordered".to_owned(),
+            HostState::Answered(took) => format!("{} ms", took.as_millis()),
+        };
+        self.0.host_states().into_iter().map(text).collect()
+    }
+
+    /// Waits for one time-out at most.
+    fn probe_hosts(&self, py: Python<'_>) -> Result<(), Raised> {
+        Ok(py.detach(|| self.0.probe_hosts())?)
     }
 
     fn switch_host(&self) {

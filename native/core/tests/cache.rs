@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, SystemTime};
 
-use nearfs_core::cache::{Breadcrumb, DiskCache, ObjectCache, Sharing, Want};
+use nearfs_core::cache::{Breadcrumb, DiskCache, ObjectCache, Place, Sharing, Want};
 use nearfs_core::transport::http::HttpOptions;
 use nearfs_core::transport::retry::RetryPolicy;
 use nearfs_core::transport::{Interrupt, Origin, OriginOptions};
@@ -175,7 +175,7 @@ fn the_alternative_path_is_asked_for_where_wanted() {
     let object = small();
     let stored = object.stored.clone();
     let scene = Scene::new(move |_| Reply::Body(stored.clone()));
-    scene.content(&Want { alternative: true, ..object.want.clone() });
+    scene.content(&Want { place: Place::Alternative, ..object.want.clone() });
     assert_eq!(scene.host.asked()[0].target, format!("/.cvmfsalt-{}", object.want.id.hash));
 }
 

@@ -13,7 +13,7 @@ use nearfs_core::ErrorKind;
 use nearfs_core::cache::disk::{DiskCache, Sharing};
 use nearfs_core::cache::fill::ObjectCache;
 use nearfs_core::client::filesystem::{FsError, Refusal};
-use nearfs_core::client::options::{ClientOptions, IdMap, XattrVisibility};
+use nearfs_core::client::options::{ClientOptions, IdMap, XattrGuard, XattrVisibility};
 use nearfs_core::client::{Attr, Client, Fh, FileSystem, Ino};
 use nearfs_core::progress::Progress;
 use nearfs_core::publish::{self, BaseRevision, NewRepository, PublishSettings, Source};
@@ -85,6 +85,8 @@ impl Site {
             catalog_bytes: 1 << 20,
             kernel_cache: std::time::Duration::from_secs(60),
             xattr_visibility: XattrVisibility::RootOnly,
+            xattr_guard: XattrGuard::default(),
+            alternative_root: false,
             tag: String::new(),
             public_keys: String::new(),
         }
@@ -203,7 +205,8 @@ fn chunked_files_read_alike_at_every_step() {
     let client = site.client();
     let file = at(&client, "/a/inner/deep/chunked");
     let expected = fs::read(site.home.path().join("tree/a/inner/deep/chunked")).unwrap();
-    let chunks: usize = String::from_utf8(client.getxattr(file.ino, b"user.chunks").unwrap()).unwrap().parse().unwrap();
+    let chunks: usize =
+        String::from_utf8(client.getxattr(file.ino, b"user.chunks", 0).unwrap()).unwrap().parse().unwrap();
     assert!(chunks > 2);
     for step in [1, 7, 4095, 4096, 16_385, 100_000] {
         assert_eq!(content(&client, file.ino, step), expected, "step {step}");
@@ -249,9 +252,9 @@ fn what_cannot_be_answered_is_refused_by_its_own_name() {
     assert_eq!(refusal(client.open(at(&client, "/link").ino, 0).map(drop)), Refusal::NotAFile);
     assert_eq!(refusal(client.readlink(file).map(drop)), Refusal::NotASymlink);
     assert_eq!(refusal(client.read(Fh(99), 0, 1, &mut Vec::new())), Refusal::BadHandle);
-    assert_eq!(refusal(client.getxattr(file, b"user.none").map(drop)), Refusal::NoAttribute);
-    assert_eq!(refusal(client.getxattr(file, b"user.chunk_list~7").map(drop)), Refusal::NoAttribute);
-    assert_eq!(client.getxattr(file, b"user.chunk_list~?").unwrap(), b"num_pages, 1");
+    assert_eq!(refusal(client.getxattr(file, b"user.none", 0).map(drop)), Refusal::NoAttribute);
+    assert_eq!(refusal(client.getxattr(file, b"user.chunk_list~7", 0).map(drop)), Refusal::NoAttribute);
+    assert_eq!(client.getxattr(file, b"user.chunk_list~?", 0).unwrap(), b"num_pages, 1");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use nearfs_core::cache::disk::{DiskCache, Sharing};
 use nearfs_core::cache::fill::ObjectCache;
 use nearfs_core::catalog::succession::Changes;
 use nearfs_core::client::filesystem::{FsError, Refusal};
-use nearfs_core::client::options::{ClientOptions, IdMap, XattrVisibility};
+use nearfs_core::client::options::{ClientOptions, IdMap, XattrGuard, XattrVisibility};
 use nearfs_core::client::{Attr, Client, Fh, FileSystem, Ino};
 use nearfs_core::progress::Progress;
 use nearfs_core::publish::{self, BaseRevision, NewRepository, PublishSettings, Source};
@@ -100,6 +100,8 @@ fn options() -> ClientOptions {
         catalog_bytes: 1,
         kernel_cache: Duration::from_secs(60),
         xattr_visibility: XattrVisibility::RootOnly,
+        xattr_guard: XattrGuard::default(),
+        alternative_root: false,
         tag: String::new(),
         public_keys: String::new(),
     }

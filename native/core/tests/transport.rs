@@ -80,7 +80,7 @@ fn failure(options: HttpOptions, reply: Reply, max_bytes: u64) -> (FailureClass,
 fn transport_contract(transport: &dyn Transport, base_url: &str, files: &HashMap<String, Vec<u8>>) {
     for (key, content) in files {
         for _ in 0..2 {
-            let (outcome, sink) = fetch(transport, base_url, &Request::new(key, content.len() as u64));
+            let (outcome, sink) = fetch(transport, base_url, &Request::new(key.as_str(), content.len() as u64));
             assert_eq!(outcome.unwrap().length, content.len() as u64, "{key}");
             assert_eq!(&sink.bytes, content, "{key}");
             assert_eq!(sink.announced, Some(content.len() as u64), "{key}");

@@ -288,8 +288,8 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        match self.ask(Operation::Getxattr, ino, |fs| fs.getxattr(Ino(ino.0), name.as_bytes())) {
+    fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        match self.ask(Operation::Getxattr, ino, |fs| fs.getxattr(Ino(ino.0), name.as_bytes(), request.gid())) {
             Ok(value) => reply_sized(reply, size, &value),
             Err(code) => reply.error(code),
         }

@@ -32,10 +32,6 @@ _TIME = "%d %b %Y %H:%M:%S"
 # Commands of the reference that need what the engine does not offer yet: the first words, and what is missing.
 NOT_YET = {
     "chroot": "the engine cannot change its root catalog while it serves",
-    "host probe": "hosts are not probed",
-    "external host": "external hosts are not supported",
-    "external proxy set": "external proxies are not supported",
-    "reset error counters": "the engine's counters cannot be reset",
     "tracebuffer flush": "nothing is traced",
     "latency": "latencies are not recorded",
     "vfs inodes": "the engine does not list inodes",
@@ -74,7 +70,7 @@ class Answers:
         about_revisions = following.answer(lambda: self.mount.updates, words)
         if about_revisions is not None:
             return f"{about_revisions}\n"
-        about_route = routing.answer(lambda: self.mount.route, lambda: self.config, words)
+        about_route = routing.answer(self.mount, lambda: self.config, words)
         if about_route is not None:
             return f"{about_route}\n"
         reason = next((why for name, why in NOT_YET.items() if f"{words} ".startswith(f"{name} ")), None)
@@ -206,8 +202,6 @@ COMMANDS: dict[str, Callable[[Answers], str]] = {
     "version": lambda _: f"{RELEASE} (CernVM-FS Fuse Module)\n{RELEASE} (Loader)",
     "version patchlevel": lambda _: "0",
     "revision": lambda one: str(one.mount.revision),
-    "external host info": lambda _: "No hosts defined",
-    "external proxy info": lambda _: "No proxies defined",
     "cache instance": lambda one: f"Posix cache manager (cache directory: {one.config.cache_dir})",
     "cache size": _cache_size,
     "cache list": _cache_list,

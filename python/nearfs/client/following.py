@@ -63,6 +63,11 @@ def _detach(following: Following) -> str:
     return "OK"
 
 
+def _reset_errors(following: Following) -> str:
+    following.reset_error_counters()
+    return "OK"
+
+
 COMMANDS: dict[str, Callable[[Following], str]] = {
     # The engine switches wholly or not at all, so that there is nothing left to wait for.
     "remount": _remount,
@@ -70,6 +75,7 @@ COMMANDS: dict[str, Callable[[Following], str]] = {
     "max ttl info": _max_ttl,
     "open catalogs": _catalogs,
     "detach nested catalogs": _detach,
+    "reset error counters": _reset_errors,
 }
 """The commands without an argument."""
 NAMES = COMMANDS.keys() | {_SET_TTL}

@@ -160,9 +160,9 @@ class Portable(pyfuse3.Operations):
         self._engine.release(fh)
 
     @_answering
-    async def getxattr(self, inode: int, name: bytes, ctx: object) -> bytes:
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         """Never waits."""
-        return self._engine.getxattr(inode, name)
+        return self._engine.getxattr(inode, name, ctx.gid)
 
     @_answering
     async def listxattr(self, inode: int, ctx: object) -> Sequence[bytes]:
@@ -283,6 +283,11 @@ class PortableMount:
     def route(self) -> Route:
         """Returns its ways to the hosts."""
         return self._engine.route
+
+    @property
+    def external_route(self) -> Route:
+        """Returns its ways to external data."""
+        return self._engine.external_route
 
 
 def _await_first_answer(mount: UnservedMount, mountpoint: str) -> None:

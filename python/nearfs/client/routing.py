@@ -15,32 +15,46 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nearfs._native import Route
+    from nearfs.client.served import ServedMount
     from nearfs.config.model import ClientConfig
 
 _MAX_SECONDS = 86_400
 SORT = "host probe geo"
+EXTERNAL = "external"
 
 
-def answer(route: Callable[[], Route], config: Callable[[], ClientConfig], words: str) -> str | None:
+def answer(mount: ServedMount, config: Callable[[], ClientConfig], words: str) -> str | None:
     """Returns the reply to one command, without a newline; None for a command about something else."""
     if words == SORT:
-        return _sort_hosts(route(), config())
+        return _sort_hosts(mount.route, config())
     plain = PLAIN.get(words)
     if plain is not None:
-        return plain(route())
+        return plain(mount.route)
     for name, act in WITH_TEXT.items():
         if words == name:
             return f"Usage: {USAGES[name]}"
         if words.startswith(f"{name} "):
-            return act(route(), words.removeprefix(f"{name} "))
-    return None
+            return act(mount.route, words.removeprefix(f"{name} "))
+    return _of_external_data(mount, words) if words.startswith(f"{EXTERNAL} ") else None
+
+
+def _of_external_data(mount: ServedMount, words: str) -> str | None:
+    name = next((name for name in OF_EXTERNAL_DATA if f"{words} ".startswith(f"{name} ")), None)
+    if name is None:
+        return None
+    bare, text = name.removeprefix(f"{EXTERNAL} "), words.removeprefix(name).strip()
+    plain = PLAIN.get(bare)
+    if plain is not None:
+        return plain(mount.external_route)
+    return WITH_TEXT[bare](mount.external_route, text) if text else f"Usage: {EXTERNAL} {USAGES[bare]}"
 
 
 def _host_info(route: Route) -> str:
     hosts, active = route.hosts()
     if not hosts:
         return "No hosts defined"
-    lines = [f"  [{number}] {url} (unprobed)" for number, url in enumerate(hosts)]
+    states = route.host_states()
+    lines = [f"  [{number}] {url} ({state})" for number, (url, state) in enumerate(zip(hosts, states, strict=False))]
     return "\n".join([*lines, f"Active host {active}: {hosts[active]}"])
 
 
@@ -98,6 +112,7 @@ def _done(act: Callable[[], None]) -> str:
 
 PLAIN: dict[str, Callable[[Route], str]] = {
     "host info": _host_info,
+    "host probe": lambda route: _done(route.probe_hosts),
     "host switch": lambda route: _done(route.switch_host),
     "proxy info": _proxy_info,
     "proxy rebalance": lambda route: _done(route.rebalance_proxies),
@@ -119,4 +134,11 @@ USAGES = {
     "timeout set": "timeout set <proxy> <direct>",
     "nameserver set": "nameserver set <ip>",
 }
-COMMANDS = PLAIN.keys() | WITH_TEXT.keys() | {SORT}
+OF_EXTERNAL_DATA = (
+    "external host info",
+    "external host switch",
+    "external host set",
+    "external proxy info",
+    "external proxy set",
+)
+COMMANDS = PLAIN.keys() | WITH_TEXT.keys() | {SORT, *OF_EXTERNAL_DATA}

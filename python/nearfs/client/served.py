@@ -34,3 +34,7 @@ class ServedMount(Protocol):
     @property
     def route(self) -> Route:
         """Returns its ways to the hosts."""
+
+    @property
+    def external_route(self) -> Route:
+        """Returns its ways to external data."""

@@ -74,6 +74,7 @@ class ClientConfig:
     magic_xattrs_visibility: str
     protected_xattrs: tuple[str, ...]
     privileged_gids: tuple[int, ...]
+    alternative_root: bool
     syslog: SyslogSettings
     debug_log: str | None
     user: str | None
@@ -122,6 +123,7 @@ def client_config(settings: Settings) -> ClientConfig:
         magic_xattrs_visibility=_magic_xattrs_visibility(settings),
         protected_xattrs=values.split(settings, "CVMFS_XATTR_PROTECTED_XATTRS", ","),
         privileged_gids=_privileged_gids(settings),
+        alternative_root=settings.is_on("CVMFS_ALT_ROOT_PATH"),
         syslog=_syslog(settings),
         debug_log=settings.get("CVMFS_DEBUGLOG") or None,
         user=settings.get("CVMFS_USER") or None,

@@ -11,7 +11,7 @@ import re
 import socket
 from typing import TYPE_CHECKING
 
-from nearfs.config import values
+from nearfs.config import external, values
 from nearfs.errors import InitCode, InvalidInput
 
 if TYPE_CHECKING:
@@ -35,11 +35,12 @@ def read(settings: Settings) -> Network:
     def seconds(name: str, default: int, least: int = 0) -> int:
         return values.integer(settings, name, default, least, _MAX_SECONDS)
 
+    timeout_s, timeout_direct_s = seconds("CVMFS_TIMEOUT", 5, 1), seconds("CVMFS_TIMEOUT_DIRECT", 5, 1)
     return {
         "proxies": _proxies(settings),
         "fallback_proxies": settings.get("CVMFS_FALLBACK_PROXY") or "",
-        "timeout_s": seconds("CVMFS_TIMEOUT", 5, 1),
-        "timeout_direct_s": seconds("CVMFS_TIMEOUT_DIRECT", 5, 1),
+        "timeout_s": timeout_s,
+        "timeout_direct_s": timeout_direct_s,
         "max_retries": values.integer(settings, "CVMFS_MAX_RETRIES", 1, 0, 1000),
         "backoff_init_s": seconds("CVMFS_BACKOFF_INIT", 2),
         "backoff_max_s": seconds("CVMFS_BACKOFF_MAX", 10),
@@ -67,6 +68,8 @@ def read(settings: Settings) -> Network:
         "system_authorities": settings.is_on("CVMFS_USE_SSL_SYSTEM_CA"),
         "authorities_dir": os.environ.get("X509_CERT_DIR") or None,
         "authorities_file": os.environ.get("X509_CERT_BUNDLE") or None,
+        "tells_subject": settings.is_on("CVMFS_SEND_INFO_HEADER"),
+        "external": external.read(settings, timeout_s, timeout_direct_s),
     }
 
 

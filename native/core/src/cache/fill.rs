@@ -23,12 +23,36 @@ use super::sink::{StoredSink, StreamSink, damaged, wrong_size};
 use super::throttle::Throttle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::origin::roll;
-use crate::transport::{Interrupt, Origin, Request};
+use crate::transport::{ByteRange, Interrupt, Origin, Request};
 
 /// Content up to this size passes through memory: inflating in one call is several times faster.
 const MAX_IN_MEMORY_BYTES: u64 = 1 << 20;
 /// Nobody waits longer for another thread's fetch.
 const WAIT_LIMIT: Duration = Duration::from_secs(900);
+
+/// Where an object is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum Place {
+    /// Below `data/`.
+    #[default]
+    Data,
+    /// Under `.cvmfsalt-` in the repository root (format.md 2.6).
+    Alternative,
+    /// At a host for external data, under the path of its file (format.md 1.5).
+    External {
+        /// Path of the file, without a leading slash.
+        path: Arc<[u8]>,
+        /// Where in the file it begins, if it is a part of it.
+        offset: Option<u64>,
+    },
+}
+
+impl Place {
+    /// Returns the place of an object of the repository: under `.cvmfsalt-` where the manifest says so.
+    pub fn in_repository(has_alternative_paths: bool) -> Self {
+        if has_alternative_paths { Self::Alternative } else { Self::Data }
+    }
+}
 
 /// An object that somebody needs, and what its catalog or manifest says about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +65,8 @@ pub struct Want {
     pub size_bytes: Option<u64>,
     /// Content may not be larger than this.
     pub limit_bytes: u64,
-    /// Asks for it under `.cvmfsalt-` in the repository root instead of below `data/` (format.md 2.6).
-    pub alternative: bool,
+    /// Where it is asked for.
+    pub place: Place,
     /// What it is for, in the listing of the cache: a path; empty where nobody said.
     pub label: Arc<str>,
 }
@@ -56,7 +80,8 @@ impl Want {
     /// Builds the want of a zlib object of which only a limit is known, such as a certificate.
     pub fn bounded(id: ObjectId, limit_bytes: u64) -> Self {
         let label = Arc::from("");
-        Self { id, compression: Compression::Zlib, size_bytes: None, limit_bytes, alternative: false, label }
+        let place = Place::default();
+        Self { id, compression: Compression::Zlib, size_bytes: None, limit_bytes, place, label }
     }
 
     /// Says what it is for.
@@ -72,12 +97,21 @@ impl Want {
     }
 
     fn request(&self, interrupt: &Interrupt) -> Request {
-        let key = if self.alternative { self.id.alternative_key() } else { self.id.key() };
+        let key = match &self.place {
+            Place::Data => self.id.key().into_bytes(),
+            Place::Alternative => self.id.alternative_key().into_bytes(),
+            Place::External { path, .. } => path.to_vec(),
+        };
+        let range = match (&self.place, self.size_bytes) {
+            (Place::External { offset: Some(offset), .. }, Some(length)) => Some(ByteRange { offset: *offset, length }),
+            _ => None,
+        };
         let (max_bytes, expected_length) = match self.compression {
             Compression::Zlib => (stored_size_limit(self.content_limit()), None),
             Compression::None => (self.content_limit(), self.size_bytes),
         };
-        Request { expected_length, interrupt: interrupt.clone(), ..Request::new(key, max_bytes) }
+        let (interrupt, subject) = (interrupt.clone(), Arc::clone(&self.label));
+        Request { range, expected_length, subject, interrupt, ..Request::new(key, max_bytes) }
     }
 }
 
@@ -109,7 +143,7 @@ struct Counts {
 }
 
 /// Two wants with the same key are served by the same fetch.
-type Key = (ObjectId, Compression, Option<u64>);
+type Key = (ObjectId, Compression, Option<u64>, Place);
 type Outcome = Result<CachedObject, Arc<Error>>;
 
 /// The objects of a repository, cached.
@@ -118,6 +152,8 @@ pub struct ObjectCache {
     disk: DiskCache,
     quota: Option<Quota>,
     origin: Arc<Origin>,
+    /// Where external data comes from.
+    external: Option<Arc<Origin>>,
     flights: Flights<Key, Outcome>,
     throttle: Throttle,
     counts: Counts,
@@ -127,7 +163,14 @@ impl ObjectCache {
     /// Joins a directory without a limit and an origin.
     pub fn new(disk: DiskCache, origin: Arc<Origin>) -> Self {
         let (flights, throttle, counts) = (Flights::default(), Throttle::default(), Counts::default());
-        Self { disk, quota: None, origin, flights, throttle, counts }
+        Self { disk, quota: None, origin, external: None, flights, throttle, counts }
+    }
+
+    /// Fetches external data from this origin.
+    #[must_use]
+    pub fn with_external(mut self, external: Arc<Origin>) -> Self {
+        self.external = Some(external);
+        self
     }
 
     /// Keeps the directory within a limit.
@@ -150,6 +193,11 @@ impl ObjectCache {
     /// Returns where objects come from.
     pub fn origin(&self) -> &Arc<Origin> {
         &self.origin
+    }
+
+    /// Returns where external data comes from, if anywhere.
+    pub fn external(&self) -> Option<&Arc<Origin>> {
+        self.external.as_ref()
     }
 
     /// Reads the counters.
@@ -235,7 +283,7 @@ impl ObjectCache {
     /// for the same object are not affected: one of them fetches it.
     pub fn open_interruptible(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
         check_stated_size(want)?;
-        let key: Key = (want.id, want.compression, want.size_bytes);
+        let key: Key = (want.id, want.compression, want.size_bytes, want.place.clone());
         let begun = Instant::now();
         loop {
             if let Some(object) = self.hit(want)? {
@@ -315,9 +363,18 @@ impl ObjectCache {
         Ok(object)
     }
 
+    fn origin_of(&self, want: &Want) -> Result<&Origin> {
+        let Place::External { path, .. } = &want.place else { return Ok(&self.origin) };
+        self.external.as_deref().filter(|origin| !origin.hosts().is_empty()).ok_or_else(|| {
+            let path = String::from_utf8_lossy(path);
+            let reason = format!("/{path}: it is external data, and no host for that is set (CVMFS_EXTERNAL_URL)");
+            Error::new(ErrorKind::Unreachable, "fetch", reason)
+        })
+    }
+
     fn fetch_at_once(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
         let mut sink = StoredSink::new(want.id);
-        self.origin.fetch(&want.request(interrupt), &mut sink)?;
+        self.origin_of(want)?.fetch(&want.request(interrupt), &mut sink)?;
         // The hash was right, so what is wrong from here on is wrong at every host: no reason to fetch again.
         let content = content(want, sink.into_bytes())?;
         let mut pending = self.disk.begin(&want.id, content.len() as u64)?;
@@ -327,7 +384,7 @@ impl ObjectCache {
 
     fn fetch_streaming(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
         let mut sink = StreamSink::new(&self.disk, want);
-        self.origin.fetch(&want.request(interrupt), &mut sink)?;
+        self.origin_of(want)?.fetch(&want.request(interrupt), &mut sink)?;
         self.keep(want, sink.into_pending()?)
     }
 }

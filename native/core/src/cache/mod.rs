@@ -29,6 +29,6 @@ pub use breadcrumb::Breadcrumb;
 pub use cached::CachedObject;
 pub use cachedb::ListedObject;
 pub use disk::{DiskCache, Sharing, WorkspaceLock};
-pub use fill::{FillCounters, ObjectCache, Want};
+pub use fill::{FillCounters, ObjectCache, Place, Want};
 pub use pending::PendingObject;
 pub use quota::{Quota, QuotaCounters};

@@ -104,8 +104,8 @@ pub trait FileSystem: Send + Sync {
         sink: &mut dyn FnMut(&ListedEntry<'_>) -> ControlFlow<()>,
     ) -> FsResult<()>;
 
-    /// Returns an extended attribute's value.
-    fn getxattr(&self, ino: Ino, name: &[u8]) -> FsResult<Vec<u8>>;
+    /// Returns an extended attribute's value, for a caller of this primary group.
+    fn getxattr(&self, ino: Ino, name: &[u8], gid: u32) -> FsResult<Vec<u8>>;
 
     /// Returns the names of the extended attributes, each ended by a NUL.
     fn listxattr(&self, ino: Ino) -> FsResult<Vec<u8>>;

@@ -2,10 +2,10 @@
 //!
 //! May wait for catalogs and, to keep a file, for its content. Any thread.
 
-use nearfs_format::dirent::{EntryFlags, FileType};
-use nearfs_format::object::{ObjectId, ObjectKind};
+use nearfs_format::dirent::FileType;
 use nearfs_format::path::RepoPath;
 
+use super::content::{self, Content};
 use super::filesystem::{FileSystem, FsError, Refusal};
 use super::ops::Client;
 use super::types::Ino;
@@ -44,16 +44,13 @@ impl Client {
             Err(error) => return Err(engine_error(error)),
         };
         let entry = place.view.index.row(place.row);
-        if entry.file_type != FileType::Regular || entry.flags.has(EntryFlags::EXTERNAL) {
+        if entry.file_type != FileType::Regular {
             return Ok(None);
         }
-        let whole = |hash| Want::sized(ObjectId::new(hash, ObjectKind::File), entry.compression, entry.size);
-        Ok(Some(match place.view.index.chunks(place.row)? {
-            None => entry.hash.filter(|_| entry.size > 0).map(whole).into_iter().collect(),
-            Some(chunks) => {
-                let chunk = |hash, size| Want::sized(ObjectId::new(hash, ObjectKind::Chunk), entry.compression, size);
-                chunks.iter().map(|part| chunk(part.hash, part.size)).collect()
-            }
+        Ok(Some(match content::of(&place.view, place.row)? {
+            Content::Empty => Vec::new(),
+            Content::Whole(want) => vec![want],
+            Content::Chunked(chunks) => (0..chunks.list.as_slice().len()).filter_map(|n| chunks.want(n)).collect(),
         }))
     }
 }

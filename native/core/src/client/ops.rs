@@ -17,8 +17,8 @@ use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_format::symlink;
 use parking_lot::{Mutex, RwLock};
 
-use crate::cache::Quota;
 use crate::cache::fill::{ObjectCache, Want};
+use crate::cache::{self, Quota};
 use crate::catalog::index::{CatalogIndex, RowId};
 use crate::catalog::reader::NestedRow;
 use crate::catalog::tree::{CatalogSource, CatalogTree, View};
@@ -26,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::repo::snapshot::{CATALOG_LIMIT_BYTES, Snapshot};
 use crate::transport::Origin;
 
+use super::content::{self, Content};
 use super::filesystem::{FileSystem, FsError, FsResult, Refusal};
 use super::namespace::{self, Place, Revisions};
 use super::options::ClientOptions;
@@ -71,6 +72,8 @@ impl std::fmt::Debug for Outer {
 struct CachedCatalogs {
     cache: Arc<ObjectCache>,
     fqrn: String,
+    /// Where the first root catalog is asked for.
+    root_place: cache::Place,
 }
 
 impl CatalogSource for CachedCatalogs {
@@ -79,7 +82,9 @@ impl CatalogSource for CachedCatalogs {
     }
 
     fn load(&self, catalog: &NestedRow, subject: String) -> Result<Arc<CatalogIndex>> {
+        let place = if catalog.path.is_root() { self.root_place.clone() } else { cache::Place::Data };
         let want = Want {
+            place,
             size_bytes: (catalog.size_bytes > 0).then_some(catalog.size_bytes),
             ..Want::bounded(ObjectId::new(catalog.hash, ObjectKind::Catalog), CATALOG_LIMIT_BYTES)
         };
@@ -120,7 +125,9 @@ pub struct Client {
 impl Client {
     /// Loads the root catalog of a snapshot.
     pub fn open(cache: Arc<ObjectCache>, snapshot: &Snapshot, options: ClientOptions) -> Result<Self> {
-        let source = Arc::new(CachedCatalogs { cache: Arc::clone(&cache), fqrn: options.fqrn.clone() });
+        let is_marked = snapshot.manifest.as_ref().is_some_and(|manifest| manifest.has_alternative_paths);
+        let root_place = cache::Place::in_repository(is_marked || (snapshot.is_fixed && options.alternative_root));
+        let source = Arc::new(CachedCatalogs { cache: Arc::clone(&cache), fqrn: options.fqrn.clone(), root_place });
         let (root_hash, root_size) = (snapshot.root_hash, snapshot.root_size_bytes);
         let tree = CatalogTree::open(source, root_hash, root_size, namespace::FIRST_INO, options.catalog_bytes)?;
         Ok(Self {
@@ -312,23 +319,11 @@ impl Client {
         }
         let path = || view.path(*row).to_string();
         let direct_io = entry.flags.has(EntryFlags::DIRECT_IO);
-        if entry.flags.has(EntryFlags::EXTERNAL) {
-            let subject = format!("{}: its content lies outside the repository (external data)", path());
-            return Err(Error::new(ErrorKind::Unsupported, "open", subject).into());
-        }
-        if let Some(chunks) = view.index.chunks(*row)? {
-            let compression = entry.compression;
-            return Ok((OpenFile::Chunked { path: path(), chunks, compression, last: Mutex::default() }, direct_io));
-        }
-        // An empty file's content is known; asking for it would cost a round trip.
-        if entry.size == 0 {
-            return Ok((OpenFile::Empty, direct_io));
-        }
-        let hash = entry.hash.ok_or_else(|| {
-            Error::new(ErrorKind::Corrupt, "open", format!("{}: its catalog row has no content hash", path()))
-        })?;
-        let id = ObjectId::new(hash, ObjectKind::File);
-        let want = Want::sized(id, entry.compression, entry.size);
+        let want = match content::of(view, *row)? {
+            Content::Empty => return Ok((OpenFile::Empty, direct_io)),
+            Content::Chunked(chunks) => return Ok((OpenFile::chunked(path(), chunks), direct_io)),
+            Content::Whole(want) => want,
+        };
         match self.cache.open_for(&want, path) {
             Ok(object) => Ok((OpenFile::Whole { want, object: Mutex::new(object) }, direct_io)),
             // A file that its catalog names exists: an object that is missing is a broken repository, not ENOENT.
@@ -343,6 +338,12 @@ impl Client {
         self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         self.counters.last_io_error_s.store(now_s, Ordering::Relaxed);
+    }
+
+    /// Forgets the failed operations that were counted, and when the last one was.
+    pub fn reset_error_counters(&self) {
+        self.counters.io_errors.store(0, Ordering::Relaxed);
+        self.counters.last_io_error_s.store(0, Ordering::Relaxed);
     }
 
     /// Counts failures that are nobody's request: the reference's I/O error counter.
@@ -440,9 +441,9 @@ impl FileSystem for Client {
         Ok(())
     }
 
-    fn getxattr(&self, ino: Ino, name: &[u8]) -> FsResult<Vec<u8>> {
+    fn getxattr(&self, ino: Ino, name: &[u8], gid: u32) -> FsResult<Vec<u8>> {
         let Place { view, row, .. } = self.entry(ino)?;
-        xattr::get(self, &view, row, name).ok_or_else(|| xattr::refusal(self, name).into())
+        xattr::get(self, &view, row, name, gid).ok_or_else(|| xattr::refusal(self, name).into())
     }
 
     fn listxattr(&self, ino: Ino) -> FsResult<Vec<u8>> {

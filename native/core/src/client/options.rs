@@ -1,6 +1,6 @@
 //! What a configuration decides about how a repository is shown. Values only; Python reads the files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// When magic extended attributes are listed; reading them always works.
@@ -13,6 +13,22 @@ pub enum XattrVisibility {
     Always,
     /// Nowhere.
     Never,
+}
+
+/// Which magic attributes not everybody may read, and who may.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct XattrGuard {
+    /// Their names (`CVMFS_XATTR_PROTECTED_XATTRS`).
+    pub names: HashSet<String>,
+    /// Primary groups that may read them (`CVMFS_XATTR_PRIVILEGED_GIDS`); root's may always.
+    pub gids: HashSet<u32>,
+}
+
+impl XattrGuard {
+    /// Says whether a caller of this primary group may read an attribute.
+    pub fn lets_read(&self, name: &str, gid: u32) -> bool {
+        gid == 0 || self.gids.contains(&gid) || !self.names.contains(name)
+    }
 }
 
 /// A uid or gid map: exact numbers first, then the `*` line.
@@ -56,6 +72,10 @@ pub struct ClientOptions {
     pub catalog_bytes: u64,
     /// Where magic attributes are listed.
     pub xattr_visibility: XattrVisibility,
+    /// Who may read which of them.
+    pub xattr_guard: XattrGuard,
+    /// The root catalog of a fixed revision is asked for under `.cvmfsalt-` (`CVMFS_ALT_ROOT_PATH`).
+    pub alternative_root: bool,
     /// Tag that the mount was asked for, for `user.tag`.
     pub tag: String,
     /// PEM texts of the master keys, for `user.pubkeys`.

@@ -8,11 +8,10 @@
 
 use std::sync::Arc;
 
-use nearfs_format::chunk::ChunkList;
-use nearfs_format::dirent::Compression;
 use nearfs_format::object::{ObjectId, ObjectKind};
 use parking_lot::Mutex;
 
+use super::content::Chunks;
 use super::types::{Attr, Ino};
 use crate::cache::cached::CachedObject;
 use crate::cache::fill::{ObjectCache, Want};
@@ -29,21 +28,25 @@ pub(super) enum OpenFile {
     Chunked {
         /// Path, for errors.
         path: String,
-        chunks: ChunkList,
-        compression: Compression,
+        chunks: Chunks,
         /// The chunk read last: sequential readers stay in it.
         last: Mutex<Option<(usize, CachedObject)>>,
     },
 }
 
 impl OpenFile {
+    /// Opens a chunked file, of which nothing is fetched yet.
+    pub(super) fn chunked(path: String, chunks: Chunks) -> Self {
+        Self::Chunked { path, chunks, last: Mutex::default() }
+    }
+
     /// Says whether a range can be read without the network.
     pub(super) fn is_nearby(&self, cache: &ObjectCache, offset: u64, size: usize) -> bool {
         let Self::Chunked { chunks, last, .. } = self else { return true };
         let open = last.lock().as_ref().map(|(number, _)| *number);
         let end = offset.saturating_add(size as u64);
-        let first = chunks.index_at(offset).unwrap_or(usize::MAX);
-        let touched = chunks.iter().enumerate().skip(first).take_while(|(_, chunk)| chunk.offset < end);
+        let first = chunks.list.index_at(offset).unwrap_or(usize::MAX);
+        let touched = chunks.list.iter().enumerate().skip(first).take_while(|(_, chunk)| chunk.offset < end);
         touched
             .filter(|(number, _)| open != Some(*number))
             .all(|(_, chunk)| cache.is_cached(&ObjectId::new(chunk.hash, ObjectKind::Chunk)))
@@ -61,13 +64,13 @@ impl OpenFile {
                 }
                 Ok(())
             }
-            Self::Chunked { path, chunks, compression, last } => {
+            Self::Chunked { path, chunks, last } => {
                 let (mut offset, mut left) = (offset, size);
                 while left > 0 {
-                    let Some(number) = chunks.index_at(offset) else { break };
-                    let chunk = chunks.as_slice()[number];
+                    let at = chunks.list.index_at(offset).and_then(|number| Some((number, chunks.want(number)?)));
+                    let Some((number, want)) = at else { break };
+                    let chunk = chunks.list.as_slice()[number];
                     let kept = last.lock().clone().filter(|(n, _)| *n == number).map(|(_, object)| object);
-                    let want = Want::sized(ObjectId::new(chunk.hash, ObjectKind::Chunk), *compression, chunk.size);
                     let object = if let Some(object) = kept {
                         object
                     } else {

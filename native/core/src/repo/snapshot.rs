@@ -23,7 +23,7 @@ use nearfs_format::whitelist::UnverifiedWhitelist;
 
 use super::history::HistoryDb;
 use crate::cache::breadcrumb::Breadcrumb;
-use crate::cache::fill::{ObjectCache, Want};
+use crate::cache::fill::{ObjectCache, Place, Want};
 use crate::error::{Error, ErrorKind, Result};
 
 const MANIFEST: &str = ".cvmfspublished";
@@ -277,7 +277,7 @@ fn tagged(
 ) -> Result<Snapshot> {
     let hash = manifest.history.ok_or_else(|| no_tag(trust, "No history".to_owned()))?;
     let want = Want {
-        alternative: manifest.has_alternative_paths,
+        place: Place::in_repository(manifest.has_alternative_paths),
         ..Want::bounded(ObjectId::new(hash, ObjectKind::History), HISTORY_LIMIT_BYTES)
     };
     let content = cache.open(&want)?.read_all(HISTORY_LIMIT_BYTES)?;
@@ -403,8 +403,8 @@ fn fetch_certificate(
         let reason = format!("{}: it names no certificate; the publisher has to sign it", trust.fqrn);
         Error::new(ErrorKind::Untrusted, "verify manifest of", reason)
     })?;
-    let alternative = fields.has_alternative_paths;
-    let want = |hash, kind, limit| Want { alternative, ..Want::bounded(ObjectId::new(hash, kind), limit) };
+    let place = || Place::in_repository(fields.has_alternative_paths);
+    let want = |hash, kind, limit| Want { place: place(), ..Want::bounded(ObjectId::new(hash, kind), limit) };
     let pem = std::thread::scope(|scope| {
         let size_bytes = (fields.root_size_bytes > 0).then_some(fields.root_size_bytes);
         let root = Want { size_bytes, ..want(fields.root_hash, ObjectKind::Catalog, CATALOG_LIMIT_BYTES) }

@@ -4,10 +4,10 @@
 //! that polls. Symlinks are followed below the root only (`.cvmfsalt-` links need that); whoever can write into the
 //! root while it is read could evade this, but could as well change the repository.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl FileTransport {
 
     fn attempt(&self, target: &Target, request: &Request, sink: &mut (dyn Sink + Send)) -> Result<Fetched, Failure> {
         url::check_key(&request.key).map_err(|e| Failure::new(FailureClass::Local, e))?;
-        let path = format!("{}/{}", target.base_url, request.key);
+        let path = format!("{}/{}", target.base_url, String::from_utf8_lossy(&request.key));
         let (file, size) = open_below(target, &request.key)
             .map_err(|e| Failure::new(FailureClass::Http, Error::io("fetch", path.as_str(), e)))?;
         let corrupted = |reason: String| {
@@ -117,10 +117,10 @@ impl Transport for FileTransport {
 }
 
 /// Opens the regular file of `key` if it lies below the target's root, and returns its size.
-fn open_below(target: &Target, key: &str) -> io::Result<(File, u64)> {
+fn open_below(target: &Target, key: &[u8]) -> io::Result<(File, u64)> {
     let path = target.base_url.strip_prefix("file://").unwrap_or(&target.base_url);
     let root = PathBuf::from(OsString::from_vec(url::unescape(path))).canonicalize()?;
-    let path = root.join(key).canonicalize()?;
+    let path = root.join(OsStr::from_bytes(key)).canonicalize()?;
     if !path.starts_with(&root) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it leads out of the repository root"));
     }

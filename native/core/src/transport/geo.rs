@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::memory::MemorySink;
 use super::origin::{Origin, roll};
 use super::proxy::Proxy;
+use super::route::HostState;
 use super::{Request, Target};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -41,7 +42,7 @@ impl Origin {
         })?;
         let sorted: Vec<Arc<str>> = order.into_iter().filter_map(|n| hosts.get(n).cloned()).collect();
         tracing::info!("hosts by distance: {}", sorted.join(";"));
-        self.route.lock().set_hosts(sorted);
+        self.route.lock().set_probed_hosts(sorted.into_iter().map(|host| (host, HostState::ByDistance)));
         Ok(())
     }
 
@@ -50,7 +51,9 @@ impl Origin {
         let mut hosts = self.host_chain().0;
         if count > 0 && count < hosts.len() {
             hosts.truncate(count);
-            self.route.lock().set_hosts(hosts);
+            let mut route = self.route.lock();
+            let states = route.host_states();
+            route.set_probed_hosts(hosts.into_iter().zip(states));
         }
     }
 

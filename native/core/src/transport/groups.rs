@@ -122,7 +122,7 @@ impl ProxyGroups {
     }
 
     /// Returns the proxy for an object, by its key, and its place.
-    pub fn choose(&self, key: &str) -> (Arc<Proxy>, ProxyPlace) {
+    pub fn choose(&self, key: &[u8]) -> (Arc<Proxy>, ProxyPlace) {
         if !self.is_sharded {
             return self.active();
         }
@@ -253,13 +253,13 @@ impl ProxyGroups {
 }
 
 /// Returns the weight of a proxy for a key: the same on every machine, so that a site's clients agree.
-fn weight(key: &str, proxy: &Proxy) -> u64 {
+fn weight(key: &[u8], proxy: &Proxy) -> u64 {
     // FNV-1a, then a finalizer, because names of proxies differ in one digit only.
     let text = proxy.to_string();
     let folded = text
         .bytes()
         .chain([0])
-        .chain(key.bytes())
+        .chain(key.iter().copied())
         .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let mixed = (folded ^ (folded >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     mixed ^ (mixed >> 33)
@@ -372,7 +372,7 @@ mod tests {
     }
 
     fn shares(ring: &ProxyGroups) -> Vec<String> {
-        (0..300).map(|n| ring.choose(&format!("data/ab/{n}")).0.to_string()).collect()
+        (0..300).map(|n| ring.choose(format!("data/ab/{n}").as_bytes()).0.to_string()).collect()
     }
 
     #[test]

@@ -27,6 +27,8 @@ use super::tls::{Tls, TlsOptions};
 use super::{BoxFuture, Fetched, Request, Sink, Target, Transport, url, verdict};
 use crate::error::{Error, ErrorKind, Result};
 
+/// The header that says what a request is for.
+const SUBJECT: &str = "cvmfs-info";
 /// Redirects that are followed at most, where they are followed.
 const MAX_REDIRECTS: usize = 4;
 /// The body of an error answer is read up to here in order to keep the connection.
@@ -51,6 +53,8 @@ pub struct HttpOptions {
     pub user_agent: String,
     /// Further header lines of every request (`CVMFS_HTTP_TRACING_HEADERS`); those that are malformed are left out.
     pub headers: Vec<(String, String)>,
+    /// Tells hosts and proxies which path a request is for (`CVMFS_SEND_INFO_HEADER`).
+    pub tells_subject: bool,
     /// How names are looked up.
     pub dns: DnsOptions,
     /// Whose certificates are believed.
@@ -69,6 +73,7 @@ impl Default for HttpOptions {
             // Sites filter their logs and shape their proxies by the reference client's name.
             user_agent: format!("cvmfs Fuse 2.12.0 nearfs/{}", env!("CARGO_PKG_VERSION")),
             headers: Vec::new(),
+            tells_subject: false,
             dns: DnsOptions::default(),
             tls: TlsOptions::default(),
         }
@@ -218,6 +223,9 @@ impl HttpTransport {
         if let Some(range) = request.range {
             let last = range.offset.saturating_add(range.length.saturating_sub(1));
             head = head.header(RANGE, format!("bytes={}-{last}", range.offset));
+        }
+        if self.options.tells_subject && !request.subject.is_empty() {
+            head = head.header(SUBJECT, url::escape(&*request.subject));
         }
         if let Some(headers) = head.headers_mut() {
             headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));

@@ -86,8 +86,8 @@ pub struct ByteRange {
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Key relative to the repository root, for instance `data/ab/cdef...` or `.cvmfspublished`; not escaped.
-    pub key: String,
+    /// Key relative to the base URL, for instance `data/ab/cdef...` or `.cvmfspublished`; not escaped.
+    pub key: Vec<u8>,
     /// More bytes than this are never passed on; an answer that announces more is refused unread.
     pub max_bytes: u64,
     /// Asks caches on the way to fetch anew.
@@ -96,19 +96,22 @@ pub struct Request {
     pub range: Option<ByteRange>,
     /// Length of the answer in bytes, where it is known; an answer of another length is corrupt.
     pub expected_length: Option<u64>,
+    /// What it is for; hosts are told where that is wanted (`CVMFS_SEND_INFO_HEADER`). Empty where nobody said.
+    pub subject: Arc<str>,
     /// Ends the request early.
     pub interrupt: Interrupt,
 }
 
 impl Request {
     /// Builds the request for all bytes of `key`, at most `max_bytes`.
-    pub fn new(key: impl Into<String>, max_bytes: u64) -> Self {
+    pub fn new(key: impl Into<Vec<u8>>, max_bytes: u64) -> Self {
         Self {
             key: key.into(),
             max_bytes,
             no_cache: false,
             range: None,
             expected_length: None,
+            subject: Arc::from(""),
             interrupt: Interrupt::default(),
         }
     }

@@ -83,15 +83,26 @@ impl Origin {
     /// Builds an origin from a `;` list of base URLs (`CVMFS_SERVER_URL`, `@fqrn@` already replaced). Connects to
     /// nothing. `runtime` is the handle of [`super::runtime`].
     pub fn open(hosts: &str, options: OriginOptions, runtime: Handle) -> Result<Self> {
+        Ok(Self::with_hosts(url::host_list(hosts)?, options, runtime))
+    }
+
+    /// Like [`Origin::open`] for external data (`CVMFS_EXTERNAL_URL`), which a client may have no hosts for until
+    /// [`Origin::set_hosts`]: every request fails then.
+    pub fn open_external(hosts: &str, options: OriginOptions, runtime: Handle) -> Result<Self> {
+        let hosts = if hosts.is_empty() { Vec::new() } else { url::host_list(hosts)? };
+        Ok(Self::with_hosts(hosts, options, runtime))
+    }
+
+    fn with_hosts(hosts: Vec<Arc<str>>, options: OriginOptions, runtime: Handle) -> Self {
         let OriginOptions { http, retry, proxies, host_reset_after, total_time, is_indefinite } = options;
         let timeouts = Arc::new(Timeouts::new(http.timeout, http.proxy_timeout));
         let proxies = proxies.patient_for(timeouts.by_proxy());
-        let route = Arc::new(Mutex::new(Route::new(url::host_list(hosts)?, host_reset_after).by(proxies)));
+        let route = Arc::new(Mutex::new(Route::new(hosts, host_reset_after).by(proxies)));
         let nameserver = http.dns.server.clone();
         let client = || Arc::new(SchemeTransport::with_timeouts(http.clone(), Arc::clone(&timeouts)));
         let surveyor = Surveyor::new(Arc::clone(&route), client(), Arc::clone(&timeouts), runtime.clone());
         let (transport, surveyor) = (client(), Arc::new(surveyor));
-        Ok(Self { transport, route, surveyor, timeouts, nameserver, retry, total_time, is_indefinite, runtime })
+        Self { transport, route, surveyor, timeouts, nameserver, retry, total_time, is_indefinite, runtime }
     }
 
     /// Returns the runtime's handle, for callers that have several requests in flight.
@@ -189,13 +200,13 @@ impl Origin {
         }
     }
 
-    fn first_attempt(&self, key: &str, now: Instant) -> Result<(Attempt, usize, usize)> {
+    fn first_attempt(&self, key: &[u8], now: Instant) -> Result<(Attempt, usize, usize)> {
         let mut route = self.route.lock();
         route.begin_request(now, roll);
         Ok((route.next_attempt(key).ok_or_else(no_host)?, route.host_count(), route.proxies().count()))
     }
 
-    fn next_attempt(&self, key: &str) -> Result<Attempt> {
+    fn next_attempt(&self, key: &[u8]) -> Result<Attempt> {
         self.route.lock().next_attempt(key).ok_or_else(no_host)
     }
 
@@ -234,7 +245,7 @@ impl Origin {
         is_left
     }
 
-    fn next_host(&self, failed: &Attempt, class: FailureClass, by_proxy: bool, key: &str) -> Result<Attempt> {
+    fn next_host(&self, failed: &Attempt, class: FailureClass, by_proxy: bool, key: &[u8]) -> Result<Attempt> {
         let mut route = self.route.lock();
         let has_moved = route.on_failure(failed, Instant::now());
         if by_proxy {
@@ -314,7 +325,11 @@ pub fn roll(sides: u64) -> u64 {
 }
 
 fn no_host() -> Error {
-    Error::new(ErrorKind::InvalidInput, "fetch", "anything: no host is configured (CVMFS_SERVER_URL)")
+    Error::new(
+        ErrorKind::InvalidInput,
+        "fetch",
+        "anything: no host is configured (CVMFS_SERVER_URL, for external data CVMFS_EXTERNAL_URL)",
+    )
 }
 
 /// Returns the error that leaves more hope; the later one where both leave the same.

@@ -41,7 +41,22 @@ pub struct Route {
     answered_at: Option<Instant>,
     /// Hosts whose manifests did not hold, and when that was found.
     distrusted: Vec<(Arc<str>, Instant)>,
+    /// What is known of the hosts, in their order; shorter where nothing is.
+    states: Vec<HostState>,
     proxies: ProxyGroups,
+}
+
+/// What was last found out about a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostState {
+    /// Nothing was.
+    Unprobed,
+    /// It did not answer when it was probed.
+    Down,
+    /// Its place in the list is that of its distance.
+    ByDistance,
+    /// It answered after this time.
+    Answered(Duration),
 }
 
 /// How long a host is distrusted where no time is configured after which hosts are tried again.
@@ -67,8 +82,8 @@ impl Route {
     ///
     /// An empty list is taken as a caller's mistake by [`Route::next_attempt`], which then has nobody to ask.
     pub fn new(hosts: Vec<Arc<str>>, reset_after: Option<Duration>) -> Self {
-        let (answered_at, distrusted, proxies) = (None, Vec::new(), ProxyGroups::direct());
-        Self { hosts, active: 0, left_first_at: None, reset_after, answered_at, distrusted, proxies }
+        let (answered_at, distrusted, states, proxies) = (None, Vec::new(), Vec::new(), ProxyGroups::direct());
+        Self { hosts, active: 0, left_first_at: None, reset_after, answered_at, distrusted, states, proxies }
     }
 
     /// Asks by these proxies.
@@ -107,8 +122,8 @@ impl Route {
     }
 
     /// Returns whom to ask for the object with this key now, or nothing if there is no host.
-    pub fn next_attempt(&self, key: &str) -> Option<Attempt> {
-        let (proxy, place) = self.proxies.choose(key);
+    pub fn next_attempt(&self, key: impl AsRef<[u8]>) -> Option<Attempt> {
+        let (proxy, place) = self.proxies.choose(key.as_ref());
         let target = Target { base_url: self.active_host()?.clone(), proxy };
         Some(Attempt { target, host: self.active, place })
     }
@@ -252,6 +267,20 @@ impl Route {
     /// Replaces the hosts; the first one is active.
     pub fn set_hosts(&mut self, hosts: Vec<Arc<str>>) {
         (self.hosts, self.active, self.left_first_at) = (hosts, 0, None);
+        self.states.clear();
+    }
+
+    /// Replaces the hosts by the same ones in another order, with what made the order.
+    pub fn set_probed_hosts(&mut self, hosts: impl IntoIterator<Item = (Arc<str>, HostState)>) {
+        let (hosts, states) = hosts.into_iter().unzip();
+        self.set_hosts(hosts);
+        self.states = states;
+    }
+
+    /// Returns what is known of the hosts, in their order.
+    pub fn host_states(&self) -> Vec<HostState> {
+        let known = self.states.iter().copied().chain(std::iter::repeat(HostState::Unprobed));
+        known.take(self.hosts.len()).collect()
     }
 
     /// Returns the proxies, to move between them.

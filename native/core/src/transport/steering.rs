@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::groups::ProxyGroups;
 use super::origin::{Origin, roll};
 use super::proxy::Proxy;
+use super::route::HostState;
 use super::url;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -154,6 +155,24 @@ impl Origin {
             let surveyor = Arc::clone(&self.surveyor);
             self.runtime().spawn(async move { surveyor.compare().await });
         }
+    }
+
+    /// Asks all hosts side by side, within one time-out, and puts them in the order in which they answered (`host
+    /// probe`); those that did not come last. Blocks; not for tasks of the runtime.
+    pub fn probe_hosts(&self) -> Result<()> {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            return Err(Error::new(ErrorKind::Internal, "probe hosts", "a blocking call from the network runtime"));
+        }
+        let mut probed = self.runtime().block_on(self.surveyor.probe());
+        probed.sort_by_key(|(_, took)| (took.is_none(), *took));
+        let state = |took: Option<Duration>| took.map_or(HostState::Down, HostState::Answered);
+        self.route.lock().set_probed_hosts(probed.into_iter().map(|(host, took)| (host, state(took))));
+        Ok(())
+    }
+
+    /// Returns what is known of the hosts, in the order of [`Origin::host_chain`].
+    pub fn host_states(&self) -> Vec<HostState> {
+        self.route.lock().host_states()
     }
 
     fn replace_proxies(&self, other: ProxyGroups) {

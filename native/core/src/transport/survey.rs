@@ -89,11 +89,8 @@ impl Surveyor {
 
     /// Asks every host by the proxy in use, and leaves the active one if another has a newer revision.
     pub(super) async fn compare(&self) -> Option<Arc<str>> {
-        let ways = {
-            let route = self.route.lock();
-            let place = route.proxies().active().1;
-            route.ways(usize::MAX).into_iter().filter(|way| way.is_by(place)).take(MAX_WAYS).collect()
-        };
+        let mut ways = self.ways_by_active_proxy();
+        ways.truncate(MAX_WAYS);
         let found = self.ask(ways, self.limit(), false).await;
         let mut route = self.route.lock();
         let before = route.next_attempt(MANIFEST)?;
@@ -104,6 +101,33 @@ impl Surveyor {
             "it is stale, another one has a newer revision",
         );
         Some(newer)
+    }
+
+    /// Asks every host by the proxy in use, and returns how long each took to answer; nothing where it did not.
+    pub(super) async fn probe(&self) -> Vec<(Arc<str>, Option<Duration>)> {
+        let ways = self.ways_by_active_proxy();
+        let mut times: Vec<(Arc<str>, Option<Duration>)> =
+            ways.iter().map(|way| (Arc::clone(&way.target.base_url), None)).collect();
+        let mut asking = JoinSet::new();
+        for (number, way) in ways.into_iter().enumerate().take(MAX_WAYS) {
+            let (transport, begun) = (Arc::clone(&self.transport), Instant::now());
+            asking.spawn(async move { (number, ask_one(&*transport, &way.target).await, begun.elapsed()) });
+        }
+        let deadline = tokio::time::Instant::now() + self.limit();
+        while let Ok(Some(answer)) = timeout_at(deadline, asking.join_next()).await {
+            if let Ok((number, Verdict::Answered { .. }, took)) = answer
+                && let Some((_, time)) = times.get_mut(number)
+            {
+                *time = Some(took);
+            }
+        }
+        times
+    }
+
+    fn ways_by_active_proxy(&self) -> Vec<Attempt> {
+        let route = self.route.lock();
+        let place = route.proxies().active().1;
+        route.ways(usize::MAX).into_iter().filter(|way| way.is_by(place)).collect()
     }
 
     async fn survey(&self) -> bool {

@@ -49,24 +49,27 @@ fn invalid(url: &str, reason: &str) -> Error {
 }
 
 /// Checks that `key` stays below the repository root: relative, no empty, `.` or `..` component, no NUL.
-pub fn check_key(key: &str) -> Result<()> {
-    let stays_below = !key.contains('\0') && key.split('/').all(|part| !matches!(part, "" | "." | ".."));
+pub fn check_key(key: impl AsRef<[u8]>) -> Result<()> {
+    let key = key.as_ref();
+    let stays_below =
+        !key.contains(&0) && key.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."));
     if stays_below {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::InvalidInput,
         "fetch",
-        format!("`{}`: it is no key below a repository root", key.escape_debug()),
+        format!("`{}`: it is no key below a repository root", key.escape_ascii()),
     ))
 }
 
 /// Escapes a path: bytes outside `[0-9A-Za-z/:.@+-_~[],]` become `%XX`, upper-case.
-pub fn escape(path: &str) -> String {
+pub fn escape(path: impl AsRef<[u8]>) -> String {
+    let path = path.as_ref();
     let mut escaped = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"/:.@+-_~[],".contains(&byte) {
-            escaped.push(byte as char);
+    for byte in path {
+        if byte.is_ascii_alphanumeric() || b"/:.@+-_~[],".contains(byte) {
+            escaped.push(*byte as char);
         } else {
             // Writing into a String cannot fail.
             let _ = write!(escaped, "%{byte:02X}");

@@ -180,7 +180,7 @@ impl FileSystem for Model {
         Ok(())
     }
 
-    fn getxattr(&self, ino: Ino, name: &[u8]) -> FsResult<Vec<u8>> {
+    fn getxattr(&self, ino: Ino, name: &[u8], _: u32) -> FsResult<Vec<u8>> {
         Ok(self.node(ino)?.xattrs.get(name).cloned().ok_or(Refusal::NoAttribute)?)
     }
 

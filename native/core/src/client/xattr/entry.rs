@@ -11,9 +11,11 @@ use crate::cache::fill::Want;
 use crate::catalog::index::RowId;
 use crate::catalog::tree::View;
 use crate::client::ops::Client;
+use crate::transport::url::escape;
 
 const REGULAR: &[&str] =
     &["user.chunk_list", "user.chunks", "user.compression", "user.direct_io", "user.external_file"];
+const EXTERNAL: &[&str] = &["user.external_url"];
 const HASHED: &[&str] = &["user.hash", "user.lhash"];
 const SYMLINK: &[&str] = &["user.rawlink", "xfsroot.rawlink"];
 
@@ -26,7 +28,8 @@ pub(super) fn names(view: &View, row: RowId) -> impl Iterator<Item = &'static st
         _ => &[],
     };
     let by_hash: &[&str] = if entry.hash.is_some() { HASHED } else { &[] };
-    by_type.iter().chain(by_hash).copied()
+    let by_place: &[&str] = if entry.flags.has(EntryFlags::EXTERNAL) { EXTERNAL } else { &[] };
+    by_type.iter().chain(by_hash).chain(by_place).copied()
 }
 
 /// Returns the value of one of [`names`].
@@ -41,6 +44,7 @@ pub(super) fn value(client: &Client, view: &View, row: RowId, name: &str) -> Opt
         "user.compression" => entry.compression.name().to_owned(),
         "user.direct_io" => flag(EntryFlags::DIRECT_IO),
         "user.external_file" => flag(EntryFlags::EXTERNAL),
+        "user.external_url" => external_url(client, view, row),
         "user.rawlink" | "xfsroot.rawlink" => return Some(view.index.symlink(row).to_vec()),
         "user.catalog_counters" => {
             let mountpoint = view.path(RowId::ROOT);
@@ -65,6 +69,11 @@ fn local_hash(client: &Client, view: &View, row: RowId) -> Option<String> {
     let names = object.and_then(|object| names_of(hash.algorithm(), |block, offset| object.read_at(block, offset)));
     let stored = |names: Names| if entry.compression == Compression::None { names.plain } else { names.deflated };
     Some(names.map_or_else(|_| "I/O error (5)".to_owned(), |names| stored(names).to_string()))
+}
+
+fn external_url(client: &Client, view: &View, row: RowId) -> String {
+    let host = client.cache().external().and_then(|origin| origin.hosts().into_iter().next());
+    host.map_or_else(String::new, |host| format!("{host}{}", escape(view.path(row).as_bytes())))
 }
 
 fn chunk_list(view: &View, row: RowId) -> Option<String> {

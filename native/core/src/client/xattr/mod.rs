@@ -71,8 +71,13 @@ pub(super) fn list(client: &Client, view: &View, row: RowId) -> Vec<Vec<u8>> {
     listed
 }
 
-/// Returns an attribute's value; a magic attribute hides a stored one of the same name.
-pub(super) fn get(client: &Client, view: &View, row: RowId, name: &[u8]) -> Option<Vec<u8>> {
+/// Returns an attribute's value for a caller of this primary group; a magic attribute hides a stored one of the same
+/// name, also where the caller may not read it.
+pub(super) fn get(client: &Client, view: &View, row: RowId, name: &[u8], gid: u32) -> Option<Vec<u8>> {
+    let plain = std::str::from_utf8(name).map_or("", |name| Part::of(name).0);
+    if !client.options().xattr_guard.lets_read(plain, gid) {
+        return None;
+    }
     if name == OUR_COUNTERS && view.is_root(row) {
         return Some(our_counters(client).into_bytes());
     }

@@ -7,7 +7,7 @@ use nearfs_format::object::{ObjectId, ObjectKind};
 
 use super::counter_lines;
 use crate::cache::Quota;
-use crate::cache::fill::Want;
+use crate::cache::fill::{Place, Want};
 use crate::client::ops::Client;
 
 /// Version that scripts of the reference system compare: the release whose behaviour is followed, patch level 0.
@@ -84,7 +84,7 @@ fn repository(client: &Client, name: &str) -> Option<String> {
 
 fn network(client: &Client, name: &str) -> Option<String> {
     let origin = client.origin();
-    let (by_proxy, direct) = origin.timeouts();
+    let (external, (by_proxy, direct)) = (client.cache().external(), origin.timeouts());
     Some(match name {
         "user.host" if origin.hosts().is_empty() => NO_HOSTS.to_owned(),
         "user.host" => origin.active_host().to_string(),
@@ -92,10 +92,13 @@ fn network(client: &Client, name: &str) -> Option<String> {
         "user.proxy" => origin.active_proxy().to_string(),
         "user.proxy_list" => lines(origin.proxies().concat()),
         "user.timeout" => by_proxy.as_secs().to_string(),
-        // External data has no hosts of its own yet.
-        "user.timeout_direct" | "user.external_timeout" => direct.as_secs().to_string(),
-        "user.external_host" => NO_HOSTS.to_owned(),
-        "user.proxy_list_external" => String::new(),
+        "user.timeout_direct" => direct.as_secs().to_string(),
+        "user.external_timeout" => external.map_or(direct, |origin| origin.timeouts().1).as_secs().to_string(),
+        "user.external_host" => match external {
+            Some(origin) if !origin.hosts().is_empty() => origin.active_host().to_string(),
+            _ => NO_HOSTS.to_owned(),
+        },
+        "user.proxy_list_external" => external.map_or_else(String::new, |origin| lines(origin.proxies().concat())),
         "user.rx" => (client.fetched_bytes() / 1024).to_string(),
         "user.speed" => speed(client),
         _ => return None,
@@ -166,7 +169,7 @@ fn metainfo(client: &Client) -> String {
         return "metainfo not available".to_owned();
     };
     let want = Want {
-        alternative: manifest.has_alternative_paths,
+        place: Place::in_repository(manifest.has_alternative_paths),
         ..Want::bounded(ObjectId::new(hash, ObjectKind::Metainfo), METAINFO_LIMIT_BYTES)
     };
     match client.cache().read_small(&want) {
