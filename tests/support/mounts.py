@@ -62,11 +62,18 @@ def missing_for_mounts() -> str | None:
 
 @contextlib.contextmanager
 def mounted(
-    fqrn: str, point: Path, settings: Mapping[str, str], *, options: Sequence[str] = (), limit: float = MOUNT_LIMIT_S
+    fqrn: str,
+    point: Path,
+    settings: Mapping[str, str],
+    *,
+    options: Sequence[str] = (),
+    limit: float = MOUNT_LIMIT_S,
+    within: Sequence[str] = (),
 ) -> Iterator[Path]:
     """Mounts `fqrn` at `point` by `cvmfs2` with `settings` as its only configuration, and unmounts it afterwards.
 
-    Skips where the machine has no FUSE. On an error inside, the mount is undone lazily, so that neither a process that
+    `within` are words before the command, such as those that enter another network namespace. Skips where the machine
+    has no FUSE. On an error inside, the mount is undone lazily, so that neither a process that
     sits in it nor a client that hangs can keep it.
     """
     if lack := missing_for_mounts():
@@ -76,7 +83,8 @@ def mounted(
     file.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()), "utf-8")
     joined = ",".join([f"config={file}", *options])
     try:
-        processes.run([sys.executable, "-m", "nearfs.compat.cvmfs2", "-o", joined, fqrn, point], limit=limit)
+        command: list[str | Path] = [*within, sys.executable, "-m", "nearfs.compat.cvmfs2", "-o", joined, fqrn, point]
+        processes.run(command, limit=limit)
         wait_until(lambda: is_mounted(point), limit, f"{fqrn} is mounted at {point}")
         yield point
         unmount(point)

@@ -9,7 +9,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,15 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(root: Path, scratch: Path) -> Iterator[Server]:
-    """Serves the repositories below `root`; the server's files are in `scratch`, which must be of this server alone."""
+def serving(root: Path, scratch: Path, *, host: str = "127.0.0.1", within: Sequence[str] = ()) -> Iterator[Server]:
+    """Serves the repositories below `root`; the server's files are in `scratch`, which must be of this server alone.
+
+    `within` are words before the command, such as those that enter another network namespace, which then has `host`.
+    """
     scratch.mkdir(parents=True, exist_ok=True)
     ready, access_log, output = scratch / "ready", scratch / "access.jsonl", scratch / "output"
-    command: list[str | Path] = [sys.executable, "-m", "nearfs.cli.main", "serve", "--port", "0", "--root", root]
-    command += ["--ready-file", ready, "--access-log", access_log]
+    command: list[str | Path] = [*within, sys.executable, "-m", "nearfs.cli.main", "serve", "--host", host]
+    command += ["--port", "0", "--root", root, "--ready-file", ready, "--access-log", access_log]
     with processes.started(command, output) as process:
 
         def url() -> str:

@@ -58,7 +58,8 @@ impl OpenFile {
             Self::Empty => Ok(()),
             Self::Whole { want, object } => {
                 let kept = object.lock().clone();
-                let (_, fresh) = append_intact(cache, want, &kept, offset, size, into)?;
+                let (_, fresh) = append_intact(cache, want, &kept, offset, size, into)
+                    .map_err(|error| lacking(&want.id.to_string(), error))?;
                 if let Some(fresh) = fresh {
                     *object.lock() = fresh;
                 }
@@ -74,13 +75,14 @@ impl OpenFile {
                     let object = if let Some(object) = kept {
                         object
                     } else {
-                        let object = cache.open_for(&want, || path.clone())?;
+                        let object = cache.open_for(&want, || path.clone()).map_err(|e| lacking(path, e))?;
                         *last.lock() = Some((number, object.clone()));
                         object
                     };
                     let inside = offset - chunk.offset;
                     let wanted = left.min(usize::try_from(chunk.size - inside).unwrap_or(usize::MAX));
-                    let (count, fresh) = append_intact(cache, &want, &object, inside, wanted, into)?;
+                    let (count, fresh) = append_intact(cache, &want, &object, inside, wanted, into)
+                        .map_err(|error| lacking(path, error))?;
                     if let Some(fresh) = fresh {
                         *last.lock() = Some((number, fresh));
                     }
@@ -95,6 +97,14 @@ impl OpenFile {
             }
         }
     }
+}
+
+/// Says that an object is missing which a catalog names: a broken repository, and not that the file does not exist.
+fn lacking(path: &str, error: Error) -> Error {
+    if error.kind() != ErrorKind::NotFound {
+        return error;
+    }
+    Error::new(ErrorKind::Unreachable, "read", path).with_source(error)
 }
 
 /// Like [`append`]; an object that is damaged is replaced by a fresh copy, which is returned too.

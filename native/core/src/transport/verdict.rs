@@ -47,9 +47,15 @@ pub(super) fn redirect(from: &Uri, response: &Response<Incoming>) -> Option<Resu
         let scheme = from.scheme_str().unwrap_or("http");
         format!("{scheme}://{authority}{parent}{separator}{location}")
     };
-    Some(absolute.parse().map_err(|e| {
-        let reason = format!("redirects to `{}`, which is no URL: {e}", location.escape_debug());
+    let astray = |what: &str| {
+        let reason = format!("redirects to `{}`, which is {what}", location.escape_debug());
         Failure::unreachable(FailureClass::Http, &from.to_string(), reason)
+    };
+    let next = absolute.parse().map_err(|e| astray(&format!("no URL: {e}")));
+    // The host is at fault, not who wrote the configuration, so its way is one that does not work.
+    Some(next.and_then(|next: Uri| match next.scheme_str() {
+        Some("http" | "https") => Ok(next),
+        _ => Err(astray("neither http:// nor https://")),
     }))
 }
 
@@ -92,7 +98,10 @@ pub(super) fn check_range(uri: &Uri, response: &Response<Incoming>, request: &Re
         Err(Failure::new(FailureClass::Http, error))
     };
     match (request.range, response.status()) {
-        (None, StatusCode::PARTIAL_CONTENT) => wrong("the host sent a part although the whole was asked for"),
+        (None, StatusCode::PARTIAL_CONTENT) => {
+            let reason = "the host sent a part although the whole was asked for";
+            Err(Failure::unreachable(FailureClass::Http, &uri.to_string(), reason))
+        }
         (Some(range), StatusCode::PARTIAL_CONTENT) => {
             let sent = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
             if sent.starts_with(&format!("bytes {}-", range.offset)) {
