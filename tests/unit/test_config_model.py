@@ -158,18 +158,26 @@ def test_bad_id_map_line_is_named(tmp_path: Path, line: str) -> None:
         ("DIRECT", "DIRECT"),
         (" http://p:3128 | q ; DIRECT ", "http://p:3128|q;DIRECT"),
         ("auto;DIRECT", "http://e:1;DIRECT"),
+        ("p | auto", "p|http://e:1"),
     ],
 )
-def test_proxies_are_passed_on_and_discovered_in_the_environment_only(
+def test_proxies_are_passed_on_and_left_to_be_discovered_where_the_environment_names_none(
     proxy: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://e:1")
     assert config_of(HTTP_PROXY=proxy).network["proxies"] == expected
     monkeypatch.delenv("http_proxy")
-    if "auto" in proxy:
-        with pytest.raises(InvalidInput, match="cannot be discovered") as caught:
-            config_of(HTTP_PROXY=proxy)
-        assert caught.value.exit_code == InitCode.PROXY_DISCOVERY
+    unresolved = expected.replace("http://e:1", "auto")
+    assert config_of(HTTP_PROXY=proxy).network["proxies"] == unresolved
+    assert config_of(EXTERNAL_HTTP_PROXY=proxy).network["external"]["proxies"] == unresolved
+
+
+def test_pac_files_are_named_by_the_configuration_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CVMFS_PAC_URLS", "http://a/x.dat; auto")
+    assert config_of().pac_urls == ("http://a/x.dat", "auto")
+    assert config_of(PAC_URLS="auto").pac_urls == ("auto",)
+    monkeypatch.delenv("CVMFS_PAC_URLS")
+    assert config_of().pac_urls == ()
 
 
 def test_the_network_is_read_with_the_references_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """What the engine is told about a mount: configuration and mount options as its request.
 
 Owns: the reading of keys, and which setting becomes which field. Does not own: the settings' meaning
-(`config.model`), the mount. Threading: pure but for reading files.
+(`config.model`), the mount. Threading: called once, while a mount comes up; waits for files, and for the site's proxies
+where they are to be discovered.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from nearfs.client import discovery
 from nearfs.errors import InitCode, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -69,11 +71,21 @@ def build(request: Request, mountpoint: str) -> MountRequest:
 
 
 def _network(config: ClientConfig) -> Network:
-    if config.network["uuid"] is None:
-        return config.network
+    network = config.network
+    external = network["external"]
+    if discovery.is_wanted(network["proxies"]):
+        note = f"{config.workspace}/proxies.{config.fqrn}-{config.fqrn}"
+        proxies = discovery.resolve(network["proxies"], config.server_urls, config.pac_urls, note)
+        network = {**network, "proxies": proxies}
+    if discovery.is_wanted(external["proxies"]):
+        note = f"{config.workspace}/proxies-external.{config.fqrn}-{config.fqrn}"
+        proxies = discovery.resolve(external["proxies"], external["server_urls"], config.pac_urls, note)
+        network = {**network, "external": {**external, "proxies": proxies}}
+    if network["uuid"] is None:
+        return network
     from nearfs.client import identity
 
-    return {**config.network, "uuid": identity.of(config.workspace)}
+    return {**network, "uuid": identity.of(config.workspace)}
 
 
 def _bounded(path: str) -> bytes:

@@ -210,6 +210,7 @@ _CODE_OF_OPERATION = {
     _LOAD_LOOP: InitCode.OPTIONS,
     "run FUSE loop": InitCode.FUSE_LOOP,
     "find revision of": InitCode.HISTORY,
+    "discover proxies": InitCode.PROXY_DISCOVERY,
     "check blacklist of": InitCode.REVISION_BLACKLISTED,
     "mount": InitCode.MOUNT,
     "mount on": InitCode.MOUNT,

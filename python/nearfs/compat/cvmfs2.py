@@ -7,6 +7,7 @@ Threading: a short-lived command, one thread.
 from __future__ import annotations
 
 import getopt
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +17,13 @@ from nearfs.client.options import MountOptions
 from nearfs.errors import InitCode, NearfsError, init_failure_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 VERSION_LINE = "CernVM-FS version 2.12.0"
 _ARGUMENTS = 2
 _INTERRUPTED = 130
 _MAKE_ALIEN_CACHE = "__MK_ALIEN_CACHE__"
+_DISCOVER_PROXIES = "__wpad__"
 
 USAGE = """\
 Usage: cvmfs2 [-h] [-V] [-s] [-f] [-d] [-k] [-o options] <repository name> <mount point>
@@ -51,8 +53,13 @@ Exit status: 0, or the start-up code that is printed with the reason."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == [_MAKE_ALIEN_CACHE]:
-        return _make_alien_cache(words[1:])
+    special = _SPECIAL.get(words[0]) if words else None
+    if special is not None:
+        usage, act = special
+        if words[1:] in (["-h"], ["--help"]):
+            output.line(usage)
+            return 0
+        return act(words[1:])
     options = MountOptions()
     try:
         flags, rest = getopt.gnu_getopt(words, "hVsfdko:", ["help", "version"])
@@ -90,13 +97,37 @@ def _make_alien_cache(words: list[str]) -> int:
         directory, uid, gid = words
         alien.make(Path(directory), uid, gid)
     except ValueError:
-        output.complain(f"Usage: cvmfs2 {_MAKE_ALIEN_CACHE} <directory> <uid> <gid>")
+        output.complain(_SPECIAL[_MAKE_ALIEN_CACHE][0])
         return 1
     except NearfsError as error:
         output.complain(f"cvmfs2: {error}")
         return 1
     return 0
 
+
+def _discover_proxies(words: list[str]) -> int:
+    from nearfs.client import discovery
+    from nearfs.config import network
+
+    try:
+        proxies, servers = words
+    except ValueError:
+        output.complain(_SPECIAL[_DISCOVER_PROXIES][0])
+        return 1
+    pac_urls = [url for url in os.environ.get("CVMFS_PAC_URLS", "").split(";") if url]
+    try:
+        output.line(discovery.resolve(network.with_environment(proxies), servers.split(";"), pac_urls, None))
+    except NearfsError as error:
+        output.complain(f"cvmfs2: {error}")
+        return 1
+    return 0
+
+
+_SPECIAL: dict[str, tuple[str, Callable[[list[str]], int]]] = {
+    _MAKE_ALIEN_CACHE: (f"Usage: cvmfs2 {_MAKE_ALIEN_CACHE} <directory> <uid> <gid>", _make_alien_cache),
+    _DISCOVER_PROXIES: (f"Usage: cvmfs2 {_DISCOVER_PROXIES} <proxies> <server URLs>", _discover_proxies),
+}
+"""First arguments that make it another command: usage, and what it does."""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -48,6 +48,7 @@ class ClientConfig:
     fqrn: str
     server_urls: tuple[str, ...]
     network: Network
+    pac_urls: tuple[str, ...]
     public_keys: tuple[str, ...]
     blacklists: tuple[str, ...]
     cache_dir: str
@@ -97,6 +98,7 @@ def client_config(settings: Settings) -> ClientConfig:
         fqrn=settings.fqrn,
         server_urls=_server_urls(settings),
         network=network.read(settings),
+        pac_urls=network.pac_urls(settings),
         public_keys=public_key_files(settings),
         blacklists=_blacklists(settings),
         cache_dir=cache_dir,

@@ -36,6 +36,7 @@ def read(settings: Settings) -> Network:
         return values.integer(settings, name, default, least, _MAX_SECONDS)
 
     timeout_s, timeout_direct_s = seconds("CVMFS_TIMEOUT", 5, 1), seconds("CVMFS_TIMEOUT_DIRECT", 5, 1)
+    own = external.read(settings, timeout_s, timeout_direct_s)
     return {
         "proxies": _proxies(settings),
         "fallback_proxies": settings.get("CVMFS_FALLBACK_PROXY") or "",
@@ -69,7 +70,7 @@ def read(settings: Settings) -> Network:
         "authorities_dir": os.environ.get("X509_CERT_DIR") or None,
         "authorities_file": os.environ.get("X509_CERT_BUNDLE") or None,
         "tells_subject": settings.is_on("CVMFS_SEND_INFO_HEADER"),
-        "external": external.read(settings, timeout_s, timeout_direct_s),
+        "external": {**own, "proxies": with_environment(own["proxies"])},
     }
 
 
@@ -106,18 +107,23 @@ def _agent_suffix() -> str:
     return f" {uuid}" if _UUID.fullmatch(uuid) else ""
 
 
+def pac_urls(settings: Settings) -> tuple[str, ...]:
+    """Returns where proxies are announced, for the word `auto` of a proxy list."""
+    text = settings.get("CVMFS_PAC_URLS") or os.environ.get("CVMFS_PAC_URLS") or ""
+    return tuple(url.strip() for url in text.split(";") if url.strip())
+
+
+def with_environment(proxies: str) -> str:
+    """Returns a proxy list with the variable `http_proxy` for `auto`, where it is set; without blanks."""
+    found = os.environ.get("http_proxy") or _DISCOVER
+    groups = [[member.strip() for member in group.split("|")] for group in proxies.split(";")]
+    return ";".join("|".join(found if member == _DISCOVER else member for member in group) for group in groups)
+
+
 def _proxies(settings: Settings) -> str:
     name = "CVMFS_HTTP_PROXY"
     proxies = (settings.get(name) or "").strip()
     if not proxies:
         message = f"{name} required (DIRECT where there is no proxy)"
         raise InvalidInput(message, operation="read configuration", subject=name, exit_code=InitCode.OPTIONS)
-    groups = [[member.strip() for member in group.split("|")] for group in proxies.split(";")]
-    if any(_DISCOVER in group for group in groups):
-        found = os.environ.get("http_proxy")
-        if not found:
-            message = f"{name}={proxies}: proxies cannot be discovered in this version (set http_proxy, or name them)"
-            code = InitCode.PROXY_DISCOVERY
-            raise InvalidInput(message, operation="read configuration", subject=name, exit_code=code)
-        groups = [[found if member == _DISCOVER else member for member in group] for group in groups]
-    return ";".join("|".join(group) for group in groups)
+    return with_environment(proxies)
