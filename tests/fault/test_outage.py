@@ -186,14 +186,9 @@ def test_the_network_is_gone_amid_reads_and_back(lab: Lab, tmp_path: Path, outag
 WAITING = "import sys; print('now', flush=True); open(sys.argv[1], 'rb').read()"
 
 
-NO_INTERRUPT = pytest.mark.xfail(
-    strict=True, reason="the client knows no FUSE_INTERRUPT: who is killed goes when the request does"
-)
-
-
 @pytest.mark.parametrize(
     ("timeout_s", "bound_s"),
-    [(TIMEOUT_S, READ_BOUND_S), pytest.param(LONG_TIMEOUT_S, KILL_BOUND_S, marks=NO_INTERRUPT)],
+    [(TIMEOUT_S, READ_BOUND_S), (LONG_TIMEOUT_S, KILL_BOUND_S)],
     ids=["in time", "at once"],
 )
 def test_a_process_that_waits_for_the_network_can_be_killed_and_the_mount_goes_on(

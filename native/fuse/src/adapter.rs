@@ -23,7 +23,7 @@ use fuser::{
     ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
     ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
-use nearfs_core::client::{Fh, FileSystem, FsResult, Ino, ListedEntry};
+use nearfs_core::client::{Fh, FileSystem, FsResult, Ino, ListedEntry, working_for};
 
 use crate::attr::{file_attr, no_entry};
 use crate::questions::Questions;
@@ -71,6 +71,17 @@ impl Adapter {
         self.questions.file_system()
     }
 
+    /// Asks on behalf of the thread that made the request: the wait ends if it is killed.
+    fn ask_for<T>(
+        &self,
+        request: &Request,
+        operation: Operation,
+        ino: INodeNo,
+        question: impl FnOnce(&dyn FileSystem) -> FsResult<T>,
+    ) -> Result<T, Errno> {
+        working_for(request.pid(), || self.ask(operation, ino, question))
+    }
+
     fn ask<T>(
         &self,
         operation: Operation,
@@ -87,6 +98,7 @@ impl Adapter {
     /// Asks for a listing until `add` says that the answer is full.
     fn list(
         &self,
+        request: &Request,
         operation: Operation,
         ino: INodeNo,
         from: u64,
@@ -94,7 +106,7 @@ impl Adapter {
     ) -> Result<(), Errno> {
         let mut sink =
             |entry: &ListedEntry<'_>| if add(entry) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        self.ask(operation, ino, |fs| fs.list(Ino(ino.0), from, &mut sink))
+        self.ask_for(request, operation, ino, |fs| fs.list(Ino(ino.0), from, &mut sink))
     }
 
     /// Returns the one timeout that a listing has room for.
@@ -150,9 +162,9 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let asked_in = self.fs().generation();
-        match self.ask(Operation::Lookup, parent, |fs| fs.lookup(Ino(parent.0), name.as_bytes())) {
+        match self.ask_for(request, Operation::Lookup, parent, |fs| fs.lookup(Ino(parent.0), name.as_bytes())) {
             Ok(attr) => {
                 let attr_timeout = self.unless_changed(asked_in, self.fs().attr_timeout());
                 let entry_timeout = self.unless_changed(asked_in, self.fs().entry_timeout());
@@ -172,16 +184,16 @@ impl Filesystem for Adapter {
         self.count(Operation::Forget);
     }
 
-    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let asked_in = self.fs().generation();
-        match self.ask(Operation::Getattr, ino, |fs| fs.getattr(Ino(ino.0))) {
+        match self.ask_for(request, Operation::Getattr, ino, |fs| fs.getattr(Ino(ino.0))) {
             Ok(attr) => reply.attr(&self.unless_changed(asked_in, self.fs().attr_timeout()), &file_attr(&attr)),
             Err(code) => reply.error(code),
         }
     }
 
-    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.ask(Operation::Readlink, ino, |fs| fs.readlink(Ino(ino.0))) {
+    fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.ask_for(request, Operation::Readlink, ino, |fs| fs.readlink(Ino(ino.0))) {
             Ok(target) => reply.data(&target),
             Err(code) => reply.error(code),
         }
@@ -196,24 +208,24 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, from: u64, mut reply: ReplyDirectory) {
+    fn readdir(&self, request: &Request, ino: INodeNo, _: FileHandle, from: u64, mut reply: ReplyDirectory) {
         let mut add = |entry: &ListedEntry<'_>| {
             let attr = file_attr(&entry.attr);
             reply.add(attr.ino, entry.next, attr.kind, OsStr::from_bytes(entry.name))
         };
-        match self.list(Operation::Readdir, ino, from, &mut add) {
+        match self.list(request, Operation::Readdir, ino, from, &mut add) {
             Ok(()) => reply.ok(),
             Err(code) => reply.error(code),
         }
     }
 
-    fn readdirplus(&self, _: &Request, ino: INodeNo, _: FileHandle, from: u64, mut reply: ReplyDirectoryPlus) {
+    fn readdirplus(&self, request: &Request, ino: INodeNo, _: FileHandle, from: u64, mut reply: ReplyDirectoryPlus) {
         let (asked_in, timeout) = (self.fs().generation(), self.listed_timeout());
         let mut add = |entry: &ListedEntry<'_>| {
             let (attr, timeout) = (file_attr(&entry.attr), self.unless_changed(asked_in, timeout));
             reply.add(attr.ino, entry.next, OsStr::from_bytes(entry.name), &timeout, &attr, GENERATION)
         };
-        match self.list(Operation::Readdirplus, ino, from, &mut add) {
+        match self.list(request, Operation::Readdirplus, ino, from, &mut add) {
             Ok(()) => reply.ok(),
             Err(code) => reply.error(code),
         }
@@ -224,8 +236,8 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self.ask(Operation::Open, ino, |fs| fs.open(Ino(ino.0), flags.0)) {
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match self.ask_for(request, Operation::Open, ino, |fs| fs.open(Ino(ino.0), flags.0)) {
             Ok(opened) => {
                 // There is never anything to write back, so closing need not ask.
                 let mut answer = FopenFlags::FOPEN_NOFLUSH;
@@ -239,7 +251,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -250,7 +262,7 @@ impl Filesystem for Adapter {
     ) {
         READ_BUFFER.with_borrow_mut(|buffer| {
             buffer.clear();
-            match self.ask(Operation::Read, ino, |fs| fs.read(Fh(fh.0), offset, size, buffer)) {
+            match self.ask_for(request, Operation::Read, ino, |fs| fs.read(Fh(fh.0), offset, size, buffer)) {
                 // An answer longer than the question would be refused by the kernel as a whole.
                 Ok(()) => reply.data(&buffer[..buffer.len().min(size as usize)]),
                 Err(code) => reply.error(code),
@@ -289,14 +301,16 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        match self.ask(Operation::Getxattr, ino, |fs| fs.getxattr(Ino(ino.0), name.as_bytes(), request.gid())) {
+        match self
+            .ask_for(request, Operation::Getxattr, ino, |fs| fs.getxattr(Ino(ino.0), name.as_bytes(), request.gid()))
+        {
             Ok(value) => reply_sized(reply, size, &value),
             Err(code) => reply.error(code),
         }
     }
 
-    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        match self.ask(Operation::Listxattr, ino, |fs| fs.listxattr(Ino(ino.0))) {
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        match self.ask_for(request, Operation::Listxattr, ino, |fs| fs.listxattr(Ino(ino.0))) {
             Ok(names) => reply_sized(reply, size, &names),
             Err(code) => reply.error(code),
         }

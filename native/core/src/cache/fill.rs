@@ -22,6 +22,7 @@ use super::quota::Quota;
 use super::sink::{StoredSink, StreamSink, damaged, wrong_size};
 use super::throttle::Throttle;
 use crate::error::{Error, ErrorKind, Result};
+use crate::transport::caller::Wait;
 use crate::transport::origin::roll;
 use crate::transport::{ByteRange, Interrupt, Origin, Request};
 
@@ -218,9 +219,13 @@ impl ObjectCache {
         self.disk.contains(id)
     }
 
-    /// Returns the object, fetching it if need be. Blocks.
+    /// Returns the object, fetching it if need be. Blocks, until the thread's caller is killed at the longest.
     pub fn open(&self, want: &Want) -> Result<CachedObject> {
-        self.open_interruptible(want, &Interrupt::new())
+        check_stated_size(want)?;
+        if let Some(object) = self.hit(want)? {
+            return Ok(object);
+        }
+        self.open_interruptible(want, Wait::begin().interrupt())
     }
 
     /// Like [`ObjectCache::open`]; asks only then what the object is for when it has to be fetched.
@@ -228,7 +233,7 @@ impl ObjectCache {
         check_stated_size(want)?;
         match self.hit(want)? {
             Some(object) => Ok(object),
-            None => self.open(&want.clone().labelled(label())),
+            None => self.open_interruptible(&want.clone().labelled(label()), Wait::begin().interrupt()),
         }
     }
 

@@ -16,6 +16,7 @@ pub mod updates;
 mod validity;
 pub mod xattr;
 
+pub use crate::transport::caller::working_for;
 pub use filesystem::{FileSystem, FsError, FsResult, Refusal};
 pub use ops::Client;
 pub use options::ClientOptions;

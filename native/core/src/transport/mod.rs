@@ -8,6 +8,7 @@
 //! sockets ([`runtime`]); a caller's sink runs on whichever thread polls the fetch, which for the blocking calls of
 //! [`Origin`] is the calling thread itself. No lock is held across I/O.
 
+pub mod caller;
 mod connect;
 pub mod counters;
 mod dns;

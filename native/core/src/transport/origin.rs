@@ -149,7 +149,13 @@ impl Origin {
     /// before corrupt before missing, because only all hosts together can say that a key is missing.
     pub async fn fetch_async(&self, request: &Request, sink: &mut (dyn Sink + Send)) -> Result<Fetched> {
         loop {
-            let error = match self.go_round(request, sink).await {
+            // Also amid what is no request: a pause, a survey that is waited for.
+            let outcome = tokio::select! {
+                biased;
+                () = request.interrupt.cancelled() => Err(gave_up(request)),
+                outcome = self.go_round(request, sink) => outcome,
+            };
+            let error = match outcome {
                 Ok(fetched) => return Ok(fetched),
                 Err(error) => error,
             };
@@ -322,6 +328,11 @@ async fn rest(pause: Duration, interrupt: &Interrupt) {
 /// Returns a random number in `1..=sides`. Back-off needs no better die than the standard library's hash seed.
 pub fn roll(sides: u64) -> u64 {
     RandomState::new().build_hasher().finish() % sides.max(1) + 1
+}
+
+fn gave_up(request: &Request) -> Error {
+    let key = String::from_utf8_lossy(&request.key);
+    Error::new(ErrorKind::Cancelled, "fetch", format!("{key}: the caller gave up"))
 }
 
 fn no_host() -> Error {
