@@ -25,6 +25,7 @@ use super::history::HistoryDb;
 use crate::cache::breadcrumb::Breadcrumb;
 use crate::cache::fill::{ObjectCache, Place, Want};
 use crate::error::{Error, ErrorKind, Result};
+use crate::transport::Origin;
 
 const MANIFEST: &str = ".cvmfspublished";
 const WHITELIST: &str = ".cvmfswhitelist";
@@ -234,14 +235,14 @@ enum Standing {
 fn newer_manifest(cache: &ObjectCache, trust: &Trust, shown: &Shown) -> Result<Option<Arc<ManifestFields>>> {
     let origin = cache.origin();
     let mut first = None;
-    for _ in 0..origin.hosts().len() {
+    for turn in 1..=origin.doubtful_ways() {
         let host = origin.active_host();
         match standing(cache, trust, shown) {
             Ok(Standing::Same) => return Ok(None),
             Ok(Standing::Newer(fields)) => return Ok(Some(fields)),
             Ok(Standing::Behind) if origin.leave_host(&host) => {}
             Ok(Standing::Behind) => break,
-            Err(error) if is_a_lie(&error) && origin.distrust_host(&host) => first = first.or(Some(error)),
+            Err(error) if is_a_lie(&error) && leave(origin, &host, &error, turn) => first = first.or(Some(error)),
             Err(error) => return Err(error),
         }
     }
@@ -299,10 +300,10 @@ fn verified_manifest(cache: &ObjectCache, trust: &Trust, selection: &Selection) 
     let origin = cache.origin();
     // What the first host did is the error to be told, whatever the others do.
     let mut first = None;
-    for _ in 0..origin.hosts().len() {
+    for turn in 1..=origin.doubtful_ways() {
         let mut asked = origin.active_host();
         match manifest_of_a_host(cache, trust, selection, seen.as_ref(), &mut asked) {
-            Err(error) if is_a_lie(&error) && origin.distrust_host(&asked) => first = first.or(Some(error)),
+            Err(error) if is_a_lie(&error) && leave(origin, &asked, &error, turn) => first = first.or(Some(error)),
             Err(error) => return Err(first.unwrap_or(error)),
             Ok(fields) => return Ok(fields),
         }
@@ -334,6 +335,17 @@ fn manifest_of_a_host(
     let whitelist =
         whitelist.map_err(|e| Error::new(e.kind(), "open repository", trust.fqrn.as_str()).with_source(e))?;
     verify(cache, trust, manifest, &whitelist, seen)
+}
+
+/// Leaves the way by which something came that does not hold, at this turn (counted from 1); returns whether there is
+/// another one. It is the host's doing unless all hosts had their turn: then what is damaged, and not just signed by a
+/// stranger, may be the doing of the proxy.
+fn leave(origin: &Origin, host: &str, error: &Error, turn: usize) -> bool {
+    let is_other_host = origin.distrust_host(host);
+    if turn % origin.hosts().len().max(1) == 0 {
+        return error.kind() == ErrorKind::Corrupt && origin.doubt_proxy();
+    }
+    is_other_host
 }
 
 /// Says whether a host gave something that does not hold.

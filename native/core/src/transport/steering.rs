@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::groups::ProxyGroups;
+use super::groups::{ProxyFault, ProxyGroups};
 use super::origin::{Origin, roll};
 use super::proxy::Proxy;
 use super::route::HostState;
@@ -102,6 +102,27 @@ impl Origin {
             tracing::warn!("(manager 'standard') switching host from {base_url} (its manifest cannot be trusted)");
         }
         route.host_count() > 1
+    }
+
+    /// Leaves the proxy in use, if there is one, for those who learn that what came by it does not hold whatever host is
+    /// asked. Returns whether there is another one to ask by.
+    pub fn doubt_proxy(&self) -> bool {
+        let mut route = self.route.lock();
+        let Some(attempt) = route.next_attempt("").filter(|way| *way.target.proxy != Proxy::Direct) else {
+            return false;
+        };
+        let is_left = route.on_proxy_failure(&attempt, ProxyFault::Dead, Instant::now(), roll);
+        if is_left {
+            let proxy = &attempt.target.proxy;
+            tracing::warn!("(manager 'standard') switching proxy from {proxy}. Reason: what came by it does not hold");
+        }
+        is_left
+    }
+
+    /// Returns how many ways there are to doubt: each host, and each proxy.
+    pub fn doubtful_ways(&self) -> usize {
+        let route = self.route.lock();
+        route.host_count() + route.proxies().count()
     }
 
     /// Replaces the hosts by a `;` list of base URLs.
