@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from typing import TYPE_CHECKING
 
 from nearfs.errors import InitCode, NotFound
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 DIRECT = "DIRECT"
 LIMIT_S = 20.0
+_FILE_LIMIT_S = 8.0
 WELL_KNOWN = "http://wpad/wpad.dat"
 _NOTE_LIMIT_BYTES = 64 << 10
 _MANIFEST = "/.cvmfspublished"
@@ -38,8 +40,15 @@ def is_wanted(proxies: str) -> bool:
     return any(member.strip() == AUTO for group in proxies.split(";") for member in group.split("|"))
 
 
-def resolve(proxies: str, server_urls: Sequence[str], pac_urls: Sequence[str], note: str | None) -> str:
-    """Returns a proxy list without `auto`; the list itself if it has none.
+def resolve(
+    proxies: str,
+    server_urls: Sequence[str],
+    pac_urls: Sequence[str],
+    note: str | None,
+    *,
+    parameter: str = "CVMFS_HTTP_PROXY",
+) -> str:
+    """Returns the proxy list of a parameter without `auto`; the list itself if it has none.
 
     What PAC files say is written to the file `note`, and taken from there where they cannot be asked. Where there is
     nothing either, the other proxies of the list do; raises `NotFound` with exit code 23 if there are no others.
@@ -56,7 +65,7 @@ def resolve(proxies: str, server_urls: Sequence[str], pac_urls: Sequence[str], n
     resolved = kept or compose(proxies, [])
     if not resolved:
         reason = "; ".join(errors) or "set CVMFS_PAC_URLS or http_proxy, or name the proxies"
-        message = f"CVMFS_HTTP_PROXY={proxies}: proxies cannot be discovered: {reason}"
+        message = f"{parameter}={proxies}: proxies cannot be discovered: {reason}"
         raise NotFound(message, operation="discover proxies", subject=AUTO, exit_code=InitCode.PROXY_DISCOVERY)
     return resolved
 
@@ -80,7 +89,7 @@ def compose(proxies: str, found: Sequence[str]) -> str:
 def proxies_of(answer: str) -> list[str]:
     """Returns the proxies that a PAC file's answer names, in its order; other words are skipped."""
     proxies: list[str] = []
-    for part in answer[:_NOTE_LIMIT_BYTES].split(";"):
+    for part in answer.split(";"):
         match = _PROXY.fullmatch(part.strip())
         if match is not None and 0 < int(match["port"]) <= _MAX_PORT:
             proxies.append(f"http://{match['host']}:{match['port']}")
@@ -90,27 +99,43 @@ def proxies_of(answer: str) -> list[str]:
 
 
 def _discover(server_urls: Sequence[str], pac_urls: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the proxies for the first server, and what was wrong with PAC files."""
-    urls = [url + _MANIFEST for url in server_urls if not url.startswith("file:")]
-    if not urls or not pac_urls:
-        return [], []
-    request = {"urls": urls, "pac_urls": [WELL_KNOWN if url == AUTO else url for url in pac_urls]}
-    command = [sys.executable, "-m", "nearfs.client.pac"]
+    """Returns the proxies for the first server by the first file that names some, and what was wrong with the others.
+
+    Every file has a process and a share of the time of its own: one that never ends does not keep the next from being
+    asked.
+    """
+    servers = [url for url in server_urls if url and not url.startswith("file:")]
+    errors: list[str] = []
+    until = time.monotonic() + LIMIT_S
+    for url in [WELL_KNOWN if url == AUTO else url for url in pac_urls] if servers else []:
+        left = min(_FILE_LIMIT_S, until - time.monotonic())
+        if left <= 0:
+            errors.append(f"{url}: not asked, {LIMIT_S:.0f} s are over")
+            break
+        answer, error = _evaluate(servers[0] + _MANIFEST, url, left)
+        found = proxies_of(answer)
+        if found:
+            return found, errors
+        errors.append(f"{url}: {error or f'the answer `{answer[:100]}` names no proxy'}")
+    return [], errors
+
+
+def _evaluate(url: str, pac_url: str, limit_s: float) -> tuple[str, str]:
+    """Returns what a PAC file answers for a URL, and what was wrong; one of them is empty."""
+    # Without -P Python would import from the directory that the mount was called in, which may be anybody's.
+    command = [sys.executable, "-P", "-m", "nearfs.client.pac"]
+    request = json.dumps({"url": url, "pac_url": pac_url}).encode()
     try:
-        done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False,
-                              timeout=LIMIT_S)  # fmt: skip
+        done = subprocess.run(command, input=request, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
+                              timeout=limit_s)  # fmt: skip
         reply = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
-        return [], [f"no PAC file answered within {LIMIT_S:.0f} s"]
+        return "", f"no answer within {limit_s:.0f} s"
     except OSError as error:
-        return [], [f"{sys.executable} cannot be started: {error.strerror}"]
+        return "", f"{sys.executable} cannot be started: {error.strerror}"
     except ValueError:
-        return [], ["a PAC file took too long, or too much memory, to be evaluated"]
-    answers, errors = reply["answers"], reply["errors"]
-    found = proxies_of(answers[0]) if answers else []
-    if answers and not found:
-        errors = [*errors, f"the answer `{answers[0][:100]}` names no proxy"]
-    return found, errors
+        return "", "it took too long, or too much memory, to be evaluated"
+    return reply.get("answer", ""), reply.get("error", "")
 
 
 def _write(path: str, text: str) -> None:

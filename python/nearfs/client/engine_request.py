@@ -78,14 +78,21 @@ def _network(config: ClientConfig) -> Network:
         proxies = discovery.resolve(network["proxies"], config.server_urls, config.pac_urls, note)
         network = {**network, "proxies": proxies}
     if discovery.is_wanted(external["proxies"]):
-        note = f"{config.workspace}/proxies-external.{config.fqrn}-{config.fqrn}"
-        proxies = discovery.resolve(external["proxies"], external["server_urls"], config.pac_urls, note)
-        network = {**network, "external": {**external, "proxies": proxies}}
+        network = {**network, "external": {**external, "proxies": _external_proxies(config)}}
     if network["uuid"] is None:
         return network
     from nearfs.client import identity
 
     return {**network, "uuid": identity.of(config.workspace)}
+
+
+def _external_proxies(config: ClientConfig) -> str:
+    external = config.network["external"]
+    if not external["server_urls"]:
+        return discovery.DIRECT  # nothing will ever be asked for
+    note = f"{config.workspace}/proxies-external.{config.fqrn}-{config.fqrn}"
+    parameter = "CVMFS_EXTERNAL_HTTP_PROXY"
+    return discovery.resolve(external["proxies"], external["server_urls"], config.pac_urls, note, parameter=parameter)
 
 
 def _bounded(path: str) -> bytes:

@@ -1,14 +1,16 @@
-"""Asks proxy auto-configuration files, in a process of its own that others may kill.
+"""Asks one proxy auto-configuration file, in a process of its own that others may kill.
 
 Owns the download and the evaluation (pypac). Does not own: where the files are and what is made of their answers
 (`discovery`). Reads one request from standard input and writes one reply to standard output, both JSON: it runs what a
-stranger wrote, so nothing of it reaches the client but text, and its processor time and memory are limited.
+stranger wrote, so nothing of it reaches the client but text, its processor time and memory are limited, and files and
+environment are kept from it.
 Threading: a short-lived process, one thread.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import urllib.request
@@ -16,7 +18,9 @@ from typing import IO
 from urllib.parse import urlsplit
 
 SCRIPT_LIMIT_BYTES = 1 << 20
+ANSWER_LIMIT = 16 << 10
 _CPU_LIMIT_S = 5
+_ERROR_LIMIT = 300
 _MEMORY_LIMIT_BYTES = 1 << 30
 _TIMEOUT_S = 5.0
 _WEB = frozenset({"http", "https"})
@@ -39,24 +43,44 @@ def _download(url: str) -> str:
     return content.decode("utf-8", "replace")
 
 
-def _ask(script: str, asked: list[tuple[str, str]]) -> list[str]:
-    """Returns the script's answer for each pair of a URL and its host."""
+def _shut_in() -> None:
+    """Takes from scripts what the engine lends them: any readable file, as a module, and the environment.
+
+    Either would be carried out of the machine by one call of `dnsResolve`. Done in the classes, before there is an
+    interpreter, since an interpreter hands both to its scripts while it is made.
+    """
+    from dukpy.module_loader import JSModuleLoader  # type: ignore[import-untyped]
+
+    JSModuleLoader.lookup = lambda _loader, _name: (None, None)
+    JSModuleLoader.load = lambda _loader, _name: (None, None, None)
+    os.environ.clear()
+    os.chdir("/")
+
+
+def _ask(script: str, url: str, host: str) -> str:
+    """Returns the script's answer for a URL and its host."""
     from pypac.parser import PACFile  # type: ignore[import-untyped]
 
-    pac = PACFile(script)
-    return [str(pac.find_proxy_for_url(url, host)) for url, host in asked]
+    _shut_in()
+    found = str(PACFile(script).find_proxy_for_url(url, host))
+    if len(found) > ANSWER_LIMIT:
+        message = f"its answer is longer than {ANSWER_LIMIT} characters"
+        raise ValueError(message)
+    return found
 
 
-def answer(request: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Returns the answers of the first file that has some, and what was wrong with those before it."""
-    asked = [(url, urlsplit(url).hostname or "") for url in request["urls"]]
-    errors: list[str] = []
-    for url in request["pac_urls"]:
-        try:
-            return {"answers": _ask(_download(url), asked), "errors": errors}
-        except Exception as error:  # noqa: BLE001 -- whatever a stranger's script or server makes of it
-            errors.append(f"{url}: {' '.join(str(error).split())[:300] or type(error).__name__}")
-    return {"answers": [], "errors": errors}
+def _plain(text: str) -> str:
+    """Returns a text that may be shown on a terminal and in the system's log, on one line."""
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
+
+
+def answer(request: dict[str, str]) -> dict[str, str]:
+    """Returns the `answer` of the file `pac_url` for `url`, or as `error` what was wrong with it."""
+    try:
+        host = urlsplit(request["url"]).hostname or ""
+        return {"answer": _plain(_ask(_download(request["pac_url"]), request["url"], host))}
+    except Exception as error:  # noqa: BLE001 -- whatever a stranger's script or server makes of it
+        return {"error": _plain(str(error)[:_ERROR_LIMIT]) or type(error).__name__}
 
 
 def main(given: IO[str] = sys.stdin, out: IO[str] = sys.stdout) -> int:
