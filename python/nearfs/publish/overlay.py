@@ -92,7 +92,9 @@ def mount_read_only(repository: Repository) -> None:
     _note(local, f"CVMFS_SERVER_URL=file://{repository.storage}\n")
     configuration = f"{repository.configuration / 'client.conf'}:{repository.spool / 'client.local'}:{local}"
     options = f"allow_other,fsname={repository.fqrn},config={configuration},cvmfs_suid"
-    command = [sys.executable, "-m", "nearfs.compat.cvmfs2", "-o", options, repository.fqrn, str(repository.read_only)]
+    # -P: nothing is imported from the directory that the command was called in, which may be anybody's.
+    command = [sys.executable, "-P", "-m", "nearfs.compat.cvmfs2", "-o", options]
+    command += [repository.fqrn, str(repository.read_only)]
     _run(command, f"mount the current revision of {repository.fqrn} on {repository.read_only}")
 
 
