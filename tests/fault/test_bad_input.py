@@ -113,14 +113,7 @@ def test_a_manifest_signed_by_a_stranger_is_not_trusted(site: Site) -> None:
 def test_an_expired_whitelist_is_not_trusted(site: Site) -> None:
     forge = Forge(site.storage, site.keys)
     forge.write()
-    lines = ["20200101000000", "E20200131000000", "N" + FQRN]
-    der_line = (site.storage / ".cvmfswhitelist").read_bytes().split(b"\n")[3].decode()
-    body, message = forge._sealed([*lines, der_line])
-    from cryptography.hazmat.primitives.asymmetric import utils
-    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-
-    signature = site.keys.master.sign(message, PKCS1v15(), utils.NoDigestInfo())
-    (site.storage / ".cvmfswhitelist").write_bytes(body + signature)
+    forge.write_whitelist(days=-1)
     site.refused(SIGNATURE, "whitelist", "expired", FQRN)
 
 

@@ -61,17 +61,9 @@ def content(number: int) -> str:
 
 
 def settings(publisher: Publisher, hosts: str, cache: Path, **more: str) -> dict[str, str]:
-    return {
-        "CVMFS_HTTP_PROXY": "DIRECT",
-        "CVMFS_PUBLIC_KEY": str(publisher.public_key),
-        "CVMFS_CACHE_BASE": str(cache),
-        "CVMFS_SERVER_URL": ";".join(f"{host}/cvmfs/{publisher.fqrn}" for host in hosts.split(";")),
-        "CVMFS_TIMEOUT": str(TIMEOUT_S),
-        "CVMFS_TIMEOUT_DIRECT": str(TIMEOUT_S),
-        "CVMFS_BACKOFF_INIT": "1",
-        "CVMFS_BACKOFF_MAX": "1",
-        **more,
-    }
+    timeouts = {"CVMFS_TIMEOUT": str(TIMEOUT_S), "CVMFS_TIMEOUT_DIRECT": str(TIMEOUT_S)}
+    backoff = {"CVMFS_BACKOFF_INIT": "1", "CVMFS_BACKOFF_MAX": "1"}
+    return publisher.client_settings(hosts, cache, **(timeouts | backoff | more))
 
 
 @contextlib.contextmanager
@@ -193,16 +185,21 @@ def test_a_slow_proxy_is_kept_where_the_alternative_is_no_proxy(
     assert before + COUNT <= len(running.requests()) <= len([url for url in proxy.asked if running.url in url])
 
 
+def overtaken(publisher: Publisher, scratch: Path) -> Path:
+    """Copies the repository, publishes the file `new`, and returns what to serve as a mirror that lags behind."""
+    root = scratch / "old" / "cvmfs"
+    root.mkdir(parents=True)
+    processes.run(["cp", "-a", publisher.storage, root])
+    with publisher.transaction() as tree:
+        (tree / "new").write_text("new")
+    return root
+
+
 def test_a_stale_mirror_is_left_for_one_that_has_what_the_client_has(
     served: Served, server: Callable[[Path], Server], mount: Mount, tmp_path: Path
 ) -> None:
     publisher, running = served
-    old_root = tmp_path / "old" / "cvmfs"
-    old_root.mkdir(parents=True)
-    processes.run(["cp", "-a", publisher.storage, old_root])
-    with publisher.transaction() as tree:
-        (tree / "new").write_text("new")
-    stale, cache = server(old_root), tmp_path / "cache"
+    stale, cache = server(overtaken(publisher, tmp_path)), tmp_path / "cache"
     point = tmp_path / "first"
     with mounts.mounted(publisher.fqrn, point, settings(publisher, running.url, cache)):
         assert (point / "new").read_text() == "new"
@@ -217,12 +214,7 @@ def test_a_mirror_that_lags_behind_another_is_left_soon_after_the_mount(
     served: Served, server: Callable[[Path], Server], mount: Mount, tmp_path: Path
 ) -> None:
     publisher, running = served
-    old_root = tmp_path / "old" / "cvmfs"
-    old_root.mkdir(parents=True)
-    processes.run(["cp", "-a", publisher.storage, old_root])
-    with publisher.transaction() as tree:
-        (tree / "new").write_text("new")
-    hosts = f"{server(old_root).url};{running.url}"
+    hosts = f"{server(overtaken(publisher, tmp_path)).url};{running.url}"
     point = mount(publisher.fqrn, settings(publisher, hosts, tmp_path / "cache"))
 
     def is_left() -> bool:

@@ -95,7 +95,7 @@ class Forge:
         certificate = self.store(self.keys.certificate.public_bytes(Encoding.PEM), "X")
         metainfo = self.store(b'{"description": "forged"}', "M")
         reflog = self._reflog((root[0], certificate, history, metainfo), now)
-        self._whitelist()
+        self.write_whitelist()
         values = {
             "C": root[0].text, "B": str(root[1]), "R": hashlib.md5(b"").hexdigest(), "D": "240", "S": "1", "G": "no",
             "A": "no", "N": FQRN, "X": certificate.text, "H": history.text, "T": str(now), "M": metainfo.text,
@@ -111,12 +111,13 @@ class Forge:
         message = digest_of(self.algorithm, text).text.encode()
         return text + b"--\n" + message + b"\n", message
 
-    def _whitelist(self) -> None:
+    def write_whitelist(self, days: int = 30) -> None:
+        """Writes the whitelist, signed by the master key and valid for so many days; negative ones are over."""
         now = datetime.now(UTC)
         fingerprint = digest_of(self.algorithm, self.keys.certificate.public_bytes(Encoding.DER))
         digits, _, tag = fingerprint.text.upper().partition("-")
         pairs = ":".join(digits[at : at + 2] for at in range(0, len(digits), 2)) + ("-" + tag if tag else "")
-        expiry = now + timedelta(days=30)
+        expiry = now + timedelta(days=days)
         body, message = self._sealed([f"{now:%Y%m%d%H%M%S}", f"E{expiry:%Y%m%d%H%M%S}", "N" + FQRN, pairs])
         signature = self.keys.master.sign(message, PKCS1v15(), utils.NoDigestInfo())
         (self.root / ".cvmfswhitelist").write_bytes(body + signature)

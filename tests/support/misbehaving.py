@@ -14,9 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from tests.support import web
 
 Behaviour = Literal[
     "good",
@@ -38,7 +40,6 @@ Behaviour = Literal[
     "404",
     "503",
 ]
-LIMIT_S = 20.0
 _SLICE_S = 0.05
 _NOISE = os.urandom(65_536)
 
@@ -142,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_CONNECT(self) -> None:
         self.box.asked.append(f"CONNECT {self.path}")
         host, _, port = self.path.rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=LIMIT_S) as there:
+        with socket.create_connection((host, int(port)), timeout=web.LIMIT_S) as there:
             self.send_response(200)
             self.end_headers()
             self.wfile.flush()
@@ -158,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fetch(self) -> tuple[int, bytes]:
         url = urlsplit((self.upstream or "") + self.path)
-        there = http.client.HTTPConnection(url.netloc, timeout=LIMIT_S)
+        there = http.client.HTTPConnection(url.netloc, timeout=web.LIMIT_S)
         with contextlib.closing(there):
             there.request("GET", url.path)
             answer = there.getresponse()
@@ -177,11 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # Clients that give up are what these tests are about.
-    request_queue_size = 64
-
+class _Server(web.Server):
     def server_bind(self) -> None:
         host, port = str(self.server_address[0]), int(self.server_address[1])
         if port == 0:
@@ -199,9 +196,6 @@ class _Server(ThreadingHTTPServer):
             # It refuses; the loop around would ask again at once.
             time.sleep(_SLICE_S)
             raise
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        pass
 
 
 @contextlib.contextmanager
@@ -226,12 +220,8 @@ def box(
         server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     running = Box(f"{'https' if tls else 'http'}://{name or at[0]}:{server.server_address[1]}", listener=server.socket)
     Handler.box, Handler.upstream = running, upstream
-    thread = threading.Thread(target=server.serve_forever, args=(_SLICE_S,), daemon=True)
-    thread.start()
-    try:
-        yield running
-    finally:
-        running.ended.set()
-        server.shutdown()
-        server.server_close()
-        thread.join(LIMIT_S)
+    with web.running(server):
+        try:
+            yield running
+        finally:
+            running.ended.set()

@@ -5,13 +5,12 @@ Owns a thread for each connection; all end with the context. Counts what it was 
 
 import contextlib
 import http.client
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
-LIMIT_S = 20.0
+from tests.support import web
 
 
 @dataclass
@@ -39,7 +38,7 @@ def proxying() -> Iterator[Proxy]:
                 self.end_headers()
                 return
             url = urlsplit(self.path)
-            host = http.client.HTTPConnection(url.netloc, timeout=LIMIT_S)
+            host = http.client.HTTPConnection(url.netloc, timeout=web.LIMIT_S)
             host.request("GET", url.path)
             answer = host.getresponse()
             body = answer.read()
@@ -52,14 +51,6 @@ def proxying() -> Iterator[Proxy]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the library's name
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    proxy = Proxy(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with web.listening(Handler) as url:
+        proxy = Proxy(url)
         yield proxy
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(LIMIT_S)

@@ -77,10 +77,10 @@ class Publisher:
         lines = self.server("tag", "-l", "-x", self.fqrn).stdout.splitlines()
         return {line.split(" ")[0]: line.split(" ")[1:] for line in lines}
 
-    def client_settings(self, url: str, cache: Path, **more: str) -> dict[str, str]:
-        """Returns the configuration of a client of this repository."""
+    def client_settings(self, hosts: str, cache: Path, **more: str) -> dict[str, str]:
+        """Returns the configuration of a client of this repository; `hosts` is a `;` list of URLs without a path."""
         return {
-            "CVMFS_SERVER_URL": f"{url}/cvmfs/{self.fqrn}",
+            "CVMFS_SERVER_URL": ";".join(f"{host}/cvmfs/{self.fqrn}" for host in hosts.split(";")),
             "CVMFS_HTTP_PROXY": "DIRECT",
             "CVMFS_PUBLIC_KEY": str(self.public_key),
             "CVMFS_CACHE_BASE": str(cache),

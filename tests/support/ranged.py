@@ -5,11 +5,12 @@ Owns a thread for each connection; all end with the context.
 
 import contextlib
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote_to_bytes, urlsplit
+
+from tests.support import web
 
 
 @dataclass
@@ -53,14 +54,6 @@ def files(content: Mapping[bytes, bytes]) -> Iterator[Files]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the library's name
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    shown = Files(f"http://127.0.0.1:{server.server_address[1]}", dict(content))
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with web.listening(Handler) as url:
+        shown = Files(url, dict(content))
         yield shown
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)

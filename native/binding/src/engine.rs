@@ -91,12 +91,13 @@ impl Engine {
         self.ask(Operation::Lookup, parent, |fs| fs.lookup(Ino(parent), name)).map(|attr| Some(attr.into()))
     }
 
-    fn getattr(&self, ino: u64) -> PyResult<Attr> {
-        self.ask(Operation::Getattr, ino, |fs| fs.getattr(Ino(ino))).map(Attr::from)
+    /// May wait, where the entry's catalog was let go; so do the next three.
+    fn getattr(&self, py: Python<'_>, ino: u64) -> PyResult<Attr> {
+        py.detach(|| self.ask(Operation::Getattr, ino, |fs| fs.getattr(Ino(ino)))).map(Attr::from)
     }
 
     fn readlink<'py>(&self, py: Python<'py>, ino: u64) -> PyResult<Bound<'py, PyBytes>> {
-        let target = self.ask(Operation::Readlink, ino, |fs| fs.readlink(Ino(ino)))?;
+        let target = py.detach(|| self.ask(Operation::Readlink, ino, |fs| fs.readlink(Ino(ino))))?;
         Ok(PyBytes::new(py, &target))
     }
 
@@ -161,12 +162,12 @@ impl Engine {
     }
 
     fn getxattr<'py>(&self, py: Python<'py>, ino: u64, name: &[u8], gid: u32) -> PyResult<Bound<'py, PyBytes>> {
-        let value = self.ask(Operation::Getxattr, ino, |fs| fs.getxattr(Ino(ino), name, gid))?;
+        let value = py.detach(|| self.ask(Operation::Getxattr, ino, |fs| fs.getxattr(Ino(ino), name, gid)))?;
         Ok(PyBytes::new(py, &value))
     }
 
     fn listxattr(&self, py: Python<'_>, ino: u64) -> PyResult<Vec<Py<PyBytes>>> {
-        let names = self.ask(Operation::Listxattr, ino, |fs| fs.listxattr(Ino(ino)))?;
+        let names = py.detach(|| self.ask(Operation::Listxattr, ino, |fs| fs.listxattr(Ino(ino))))?;
         let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
         Ok(names.map(|name| PyBytes::new(py, name).unbind()).collect())
     }
@@ -227,7 +228,7 @@ impl Engine {
 
     #[getter]
     fn external_route(&self) -> PyResult<Route> {
-        Ok(Route::to_external(&self.open_half()?.opened.client))
+        Ok(Route::to_external(&self.open_half()?.opened.client)?)
     }
 
     #[getter]

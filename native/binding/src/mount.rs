@@ -126,7 +126,7 @@ impl Mount {
     }
 
     #[getter]
-    fn external_route(&self) -> Route {
+    fn external_route(&self) -> Result<Route, Raised> {
         Route::to_external(&self.opened.client)
     }
 

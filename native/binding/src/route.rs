@@ -26,9 +26,11 @@ impl Route {
         Self(Arc::clone(client.origin()))
     }
 
-    /// Returns the ways to external data.
-    pub(crate) fn to_external(client: &Client) -> Self {
-        Self(Arc::clone(client.cache().external().unwrap_or_else(|| client.origin())))
+    /// Returns the ways to external data, which every mount has, if only without hosts.
+    pub(crate) fn to_external(client: &Client) -> Result<Self, Raised> {
+        let external = client.cache().external().map(|origin| Self(Arc::clone(origin)));
+        external
+            .ok_or_else(|| Raised::invalid("find route", "external data: the client was opened without one".to_owned()))
     }
 }
 

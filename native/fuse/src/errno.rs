@@ -28,7 +28,6 @@ fn kind_errno(kind: ErrorKind) -> Errno {
         ErrorKind::InvalidInput => Errno::EINVAL,
         ErrorKind::NoSpace => Errno::ENOSPC,
         ErrorKind::Cancelled => Errno::EINTR,
-        ErrorKind::Unsupported => Errno::EOPNOTSUPP,
         // A program can do nothing about who is to blame; the log says which of them it was. A permission that lacks
         // is ours, at a host or in the cache: the kernel checks the program's own before it asks.
         ErrorKind::Corrupt
@@ -36,6 +35,7 @@ fn kind_errno(kind: ErrorKind) -> Errno {
         | ErrorKind::Untrusted
         | ErrorKind::LocalIo
         | ErrorKind::PermissionDenied
+        | ErrorKind::Unsupported
         | ErrorKind::Internal => Errno::EIO,
     }
 }
@@ -130,6 +130,7 @@ mod tests {
             ErrorKind::Untrusted,
             ErrorKind::LocalIo,
             ErrorKind::PermissionDenied,
+            ErrorKind::Unsupported,
         ] {
             let error = FsError::from(Error::new(kind, "open", "/x"));
             assert_eq!(errno(&error).code(), Errno::EIO.code(), "{kind:?}");
@@ -142,7 +143,7 @@ mod tests {
         let others = ErrorKind::ALL.map(kind_errno).map(Errno::code).into_iter().filter(|c| *c != Errno::EIO.code());
         let others: Vec<i32> = others.collect();
         let distinct: std::collections::HashSet<_> = others.iter().collect();
-        assert_eq!((others.len(), distinct.len()), (7, 7));
+        assert_eq!((others.len(), distinct.len()), (6, 6));
     }
 
     #[test]

@@ -169,21 +169,21 @@ def _set_limit(one: Answers, limit_mb: int) -> str:
     return "OK" if limited is not None and limited.set_cache_limit(limit_mb << 20) else "Limit not reset"
 
 
-def _evict(one: Answers, path: str) -> str:
+def _done_with(one: Answers, act: Callable[[Mount, bytes], bool | None], path: str) -> bool:
+    """Says whether something was done with a file; what is no path at all is no file either."""
     limited = _limited(one)
-    # What is no path at all is no file either.
     with contextlib.suppress(InvalidInput):
-        if limited is not None and limited.evict(os.fsencode(path)):
-            return "OK"
-    return "No such regular file"
+        return limited is not None and bool(act(limited, os.fsencode(path)))
+    return False
+
+
+def _evict(one: Answers, path: str) -> str:
+    return "OK" if _done_with(one, lambda mount, path: mount.evict(path), path) else "No such regular file"
 
 
 def _pin(one: Answers, path: str) -> str:
-    limited = _limited(one)
-    with contextlib.suppress(InvalidInput):
-        if limited is not None and limited.pin(os.fsencode(path)):
-            return "OK"
-    return "No such regular file or pinning failed"
+    is_pinned = _done_with(one, lambda mount, path: mount.pin(path), path)
+    return "OK" if is_pinned else "No such regular file or pinning failed"
 
 
 # Commands that end with a number: megabytes, minutes.

@@ -47,7 +47,7 @@ class Ending:
             self._failure = error
         finally:
             self._has_ended = True
-            os.write(self._writer, b"\\0")
+            os.write(self._writer, b"\0")
 
     def next(self) -> bool:
         """Waits; returns True when the mount has ended, False when a signal asks for its end.

@@ -108,12 +108,12 @@ class Portable(pyfuse3.Operations):
 
     @_answering
     async def getattr(self, inode: int, ctx: object) -> pyfuse3.EntryAttributes:
-        """Never waits."""
+        """Waits only where the entry's catalog was let go: then all requests wait with it."""
         return _entry(self._engine.getattr(inode), self._entry_s, self._attr_s)
 
     @_answering
     async def readlink(self, inode: int, ctx: object) -> bytes:
-        """Never waits."""
+        """Waits as `getattr` does."""
         return self._engine.readlink(inode)
 
     @_answering
@@ -161,12 +161,12 @@ class Portable(pyfuse3.Operations):
 
     @_answering
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        """Never waits."""
-        return self._engine.getxattr(inode, name, ctx.gid)
+        """May read a cached file (`user.lhash`), fetch the metainfo object, or wait as `getattr` does."""
+        return await trio.to_thread.run_sync(self._engine.getxattr, inode, name, ctx.gid, limiter=self._threads)
 
     @_answering
     async def listxattr(self, inode: int, ctx: object) -> Sequence[bytes]:
-        """Never waits."""
+        """Waits as `getattr` does."""
         return self._engine.listxattr(inode)
 
     @_answering

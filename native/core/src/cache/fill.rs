@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nearfs_format::codec::{inflate_bounded, inflate_exact, stored_size_limit};
+use nearfs_format::codec::{inflate_bounded, inflate_exact};
 use nearfs_format::dirent::Compression;
 use nearfs_format::object::ObjectId;
 
@@ -21,100 +21,16 @@ use super::pending::PendingObject;
 use super::quota::Quota;
 use super::sink::{StoredSink, StreamSink, damaged, wrong_size};
 use super::throttle::Throttle;
+use super::want::{Place, Want};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::caller::Wait;
 use crate::transport::origin::roll;
-use crate::transport::{ByteRange, Interrupt, Origin, Request};
+use crate::transport::{Interrupt, Origin};
 
 /// Content up to this size passes through memory: inflating in one call is several times faster.
 const MAX_IN_MEMORY_BYTES: u64 = 1 << 20;
 /// Nobody waits longer for another thread's fetch.
 const WAIT_LIMIT: Duration = Duration::from_secs(900);
-
-/// Where an object is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub enum Place {
-    /// Below `data/`.
-    #[default]
-    Data,
-    /// Under `.cvmfsalt-` in the repository root (format.md 2.6).
-    Alternative,
-    /// At a host for external data, under the path of its file (format.md 1.5).
-    External {
-        /// Path of the file, without a leading slash.
-        path: Arc<[u8]>,
-        /// Where in the file it begins, if it is a part of it.
-        offset: Option<u64>,
-    },
-}
-
-impl Place {
-    /// Returns the place of an object of the repository: under `.cvmfsalt-` where the manifest says so.
-    pub fn in_repository(has_alternative_paths: bool) -> Self {
-        if has_alternative_paths { Self::Alternative } else { Self::Data }
-    }
-}
-
-/// An object that somebody needs, and what its catalog or manifest says about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Want {
-    /// Which object.
-    pub id: ObjectId,
-    /// How it is stored.
-    pub compression: Compression,
-    /// Size of its content in bytes, where it is known.
-    pub size_bytes: Option<u64>,
-    /// Content may not be larger than this.
-    pub limit_bytes: u64,
-    /// Where it is asked for.
-    pub place: Place,
-    /// What it is for, in the listing of the cache: a path; empty where nobody said.
-    pub label: Arc<str>,
-}
-
-impl Want {
-    /// Builds the want of a zlib object of known size: what it is most of the time.
-    pub fn sized(id: ObjectId, compression: Compression, size_bytes: u64) -> Self {
-        Self { compression, size_bytes: Some(size_bytes), ..Self::bounded(id, size_bytes) }
-    }
-
-    /// Builds the want of a zlib object of which only a limit is known, such as a certificate.
-    pub fn bounded(id: ObjectId, limit_bytes: u64) -> Self {
-        let label = Arc::from("");
-        let place = Place::default();
-        Self { id, compression: Compression::Zlib, size_bytes: None, limit_bytes, place, label }
-    }
-
-    /// Says what it is for.
-    #[must_use]
-    pub fn labelled(mut self, label: impl Into<Arc<str>>) -> Self {
-        self.label = label.into();
-        self
-    }
-
-    /// Returns how large the content can be.
-    pub(super) fn content_limit(&self) -> u64 {
-        self.size_bytes.unwrap_or(self.limit_bytes)
-    }
-
-    fn request(&self, interrupt: &Interrupt) -> Request {
-        let key = match &self.place {
-            Place::Data => self.id.key().into_bytes(),
-            Place::Alternative => self.id.alternative_key().into_bytes(),
-            Place::External { path, .. } => path.to_vec(),
-        };
-        let range = match (&self.place, self.size_bytes) {
-            (Place::External { offset: Some(offset), .. }, Some(length)) => Some(ByteRange { offset: *offset, length }),
-            _ => None,
-        };
-        let (max_bytes, expected_length) = match self.compression {
-            Compression::Zlib => (stored_size_limit(self.content_limit()), None),
-            Compression::None => (self.content_limit(), self.size_bytes),
-        };
-        let (interrupt, subject) = (interrupt.clone(), Arc::clone(&self.label));
-        Request { range, expected_length, subject, interrupt, ..Request::new(key, max_bytes) }
-    }
-}
 
 /// What the cache did so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -221,19 +137,19 @@ impl ObjectCache {
 
     /// Returns the object, fetching it if need be. Blocks, until the thread's caller is killed at the longest.
     pub fn open(&self, want: &Want) -> Result<CachedObject> {
-        check_stated_size(want)?;
-        if let Some(object) = self.hit(want)? {
-            return Ok(object);
+        want.check_size()?;
+        match self.find(want)? {
+            Some(object) => Ok(object),
+            None => self.fetch_once(want, Wait::begin().interrupt()),
         }
-        self.open_interruptible(want, Wait::begin().interrupt())
     }
 
     /// Like [`ObjectCache::open`]; asks only then what the object is for when it has to be fetched.
     pub fn open_for(&self, want: &Want, label: impl FnOnce() -> String) -> Result<CachedObject> {
-        check_stated_size(want)?;
-        match self.hit(want)? {
+        want.check_size()?;
+        match self.find(want)? {
             Some(object) => Ok(object),
-            None => self.open_interruptible(&want.clone().labelled(label()), Wait::begin().interrupt()),
+            None => self.fetch_once(&want.clone().labelled(label()), Wait::begin().interrupt()),
         }
     }
 
@@ -287,18 +203,23 @@ impl ObjectCache {
     /// Like [`ObjectCache::open`]; ends with [`ErrorKind::Cancelled`] once `interrupt` is cancelled. Others that wait
     /// for the same object are not affected: one of them fetches it.
     pub fn open_interruptible(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
-        check_stated_size(want)?;
+        want.check_size()?;
+        match self.find(want)? {
+            Some(object) => Ok(object),
+            None => self.fetch_once(want, interrupt),
+        }
+    }
+
+    /// Returns an object that is not there, fetched by this thread or by another one.
+    fn fetch_once(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
         let key: Key = (want.id, want.compression, want.size_bytes, want.place.clone());
         let begun = Instant::now();
         loop {
-            if let Some(object) = self.hit(want)? {
-                return Ok(object);
-            }
             let left = WAIT_LIMIT.saturating_sub(begun.elapsed());
             match self.flights.board(&key, left, || !interrupt.is_cancelled()) {
                 Boarding::Pilot(pilot) => {
                     // It may have landed between the look at the disk and the look at the table.
-                    if let Some(object) = self.hit(want)? {
+                    if let Some(object) = self.find(want)? {
                         pilot.land(Ok(object.clone()));
                         return Ok(object);
                     }
@@ -320,7 +241,8 @@ impl ObjectCache {
         }
     }
 
-    fn hit(&self, want: &Want) -> Result<Option<CachedObject>> {
+    /// Returns the object if it is there; never fetches it.
+    pub fn find(&self, want: &Want) -> Result<Option<CachedObject>> {
         let object = self.disk.open(&want.id, want.size_bytes)?;
         if object.is_some() {
             self.counts.hits.fetch_add(1, Ordering::Relaxed);
@@ -403,17 +325,6 @@ fn content(want: &Want, stored: Vec<u8>) -> Result<Vec<u8>> {
             Err(wrong_size(&want.id, stored.len() as u64, size))
         }
         (Compression::None, _) => Ok(stored),
-    }
-}
-
-/// Refuses a size that the caller's own limit forbids, before anything is asked for.
-fn check_stated_size(want: &Want) -> Result<()> {
-    match want.size_bytes {
-        Some(size) if size > want.limit_bytes => {
-            let subject = format!("{}: its stated size of {size} bytes is over {}", want.id, want.limit_bytes);
-            Err(Error::new(ErrorKind::Corrupt, "fetch", subject))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -11,8 +11,8 @@ use nearfs_format::hash::Hasher;
 use nearfs_format::object::ObjectId;
 
 use super::disk::DiskCache;
-use super::fill::Want;
 use super::pending::PendingObject;
+use super::want::Want;
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Sink;
 

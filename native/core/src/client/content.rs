@@ -8,7 +8,7 @@ use nearfs_format::chunk::ChunkList;
 use nearfs_format::dirent::{Compression, EntryFlags};
 use nearfs_format::object::{ObjectId, ObjectKind};
 
-use crate::cache::fill::{Place, Want};
+use crate::cache::{Place, Want};
 use crate::catalog::index::RowId;
 use crate::catalog::tree::View;
 use crate::error::{Error, ErrorKind, Result};

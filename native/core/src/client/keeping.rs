@@ -9,7 +9,7 @@ use super::content::{self, Content};
 use super::filesystem::{FileSystem, FsError, Refusal};
 use super::ops::Client;
 use super::types::Ino;
-use crate::cache::fill::Want;
+use crate::cache::Want;
 use crate::error::{Error, ErrorKind, Result};
 
 impl Client {

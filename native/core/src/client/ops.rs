@@ -17,7 +17,8 @@ use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_format::symlink;
 use parking_lot::{Mutex, RwLock};
 
-use crate::cache::fill::{ObjectCache, Want};
+use crate::cache::Want;
+use crate::cache::fill::ObjectCache;
 use crate::cache::{self, Quota};
 use crate::catalog::index::{CatalogIndex, RowId};
 use crate::catalog::reader::NestedRow;

@@ -13,8 +13,9 @@ use parking_lot::Mutex;
 
 use super::content::Chunks;
 use super::types::{Attr, Ino};
+use crate::cache::Want;
 use crate::cache::cached::CachedObject;
-use crate::cache::fill::{ObjectCache, Want};
+use crate::cache::fill::ObjectCache;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where an open file's bytes are.

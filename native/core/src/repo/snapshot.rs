@@ -23,7 +23,8 @@ use nearfs_format::whitelist::UnverifiedWhitelist;
 
 use super::history::HistoryDb;
 use crate::cache::breadcrumb::Breadcrumb;
-use crate::cache::fill::{ObjectCache, Place, Want};
+use crate::cache::fill::ObjectCache;
+use crate::cache::{Place, Want};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Origin;
 

@@ -112,7 +112,7 @@ impl Request {
             no_cache: false,
             range: None,
             expected_length: None,
-            subject: Arc::from(""),
+            subject: Arc::default(),
             interrupt: Interrupt::default(),
         }
     }

@@ -6,8 +6,8 @@ use nearfs_format::dirent::{Compression, EntryFlags, FileType};
 use nearfs_format::object::{ObjectId, ObjectKind};
 
 use super::counter_lines;
+use crate::cache::Want;
 use crate::cache::audit::{Names, names_of};
-use crate::cache::fill::Want;
 use crate::catalog::index::RowId;
 use crate::catalog::tree::View;
 use crate::client::ops::Client;
@@ -61,12 +61,11 @@ fn local_hash(client: &Client, view: &View, row: RowId) -> Option<String> {
     let entry = view.index.row(row);
     let hash = entry.hash?;
     let id = ObjectId::new(hash, ObjectKind::File);
-    if !client.cache().is_cached(&id) {
-        return Some("Not in cache".to_owned());
-    }
-    let want = Want::sized(id, entry.compression, entry.size);
-    let object = client.cache().open(&want);
-    let names = object.and_then(|object| names_of(hash.algorithm(), |block, offset| object.read_at(block, offset)));
+    let found = client.cache().find(&Want::sized(id, entry.compression, entry.size));
+    let names = match found.transpose() {
+        None => return Some("Not in cache".to_owned()),
+        Some(found) => found.and_then(|file| names_of(hash.algorithm(), |block, offset| file.read_at(block, offset))),
+    };
     let stored = |names: Names| if entry.compression == Compression::None { names.plain } else { names.deflated };
     Some(names.map_or_else(|_| "I/O error (5)".to_owned(), |names| stored(names).to_string()))
 }

@@ -94,7 +94,8 @@ pub(super) fn refusal(client: &Client, name: &[u8]) -> Refusal {
 
 fn magic(client: &Client, view: &View, row: RowId, name: &[u8]) -> Option<Vec<u8>> {
     let (plain, part) = Part::of(std::str::from_utf8(name).ok()?);
-    if !names(client, view, row).contains(&plain) {
+    let is_known = mount::NAMES.contains(&plain) || plain == AUTHZ || entry::names(view, row).any(|name| name == plain);
+    if !is_known {
         return None;
     }
     let value = match plain {

@@ -7,7 +7,7 @@ use nearfs_format::object::{ObjectId, ObjectKind};
 
 use super::counter_lines;
 use crate::cache::Quota;
-use crate::cache::fill::{Place, Want};
+use crate::cache::{Place, Want};
 use crate::client::ops::Client;
 
 /// Version that scripts of the reference system compare: the release whose behaviour is followed, patch level 0.
