@@ -95,6 +95,7 @@ def test_debug_builds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         conftest.pytest_configure()
 
 
+@pytest.mark.timeout(600)
 def test_suite_writes_results_that_the_report_reads(tmp_path: Path) -> None:
     if _native.is_debug_build():
         pytest.skip("benchmarks refuse a debug build")
@@ -106,7 +107,7 @@ def test_suite_writes_results_that_the_report_reads(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=600,  # how long it takes is the machine's affair; the bound only ends what hangs
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

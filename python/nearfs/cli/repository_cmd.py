@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from nearfs.cli import output
 from nearfs.errors import NearfsError
-from nearfs.publish import creation, transaction
+from nearfs.publish import creation, healing
 from nearfs.publish.places import Places
 from nearfs.publish.repository import LAYOUT_REVISION, Repository
 
@@ -92,7 +92,7 @@ def _listed(repository: Repository) -> str:
         facts += " - whitelist unreachable"
     elif whitelist.is_expired(dt.datetime.now(dt.UTC)):
         facts += " - whitelist expired"
-    if transaction.health(repository):
+    if healing.health(repository):
         facts += " - unhealthy"
     return facts + ")"
 
@@ -141,7 +141,7 @@ def mount(names: Sequence[str]) -> int:
 
 def _mount_one(repository: Repository) -> None:
     repository.check_owner()
-    for problem in transaction.health(repository):
+    for problem in healing.health(repository):
         output.complain(problem)
-    for done in transaction.heal_exclusively(repository):
+    for done in healing.heal_exclusively(repository):
         output.complain(f"Note: {done}")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from nearfs import hashes, keys, signing, whitelist
 from nearfs.config import names
 from nearfs.errors import Busy, InvalidInput, NearfsError, NotFound, PermissionDenied, Unsupported
-from nearfs.publish import files, mounttable, overlay, revision, server_files, transaction
+from nearfs.publish import files, healing, mounttable, overlay, revision, server_files, transaction
 from nearfs.publish.repository import WHITELIST, Repository
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def create(wanted: NewRepository, places: Places, step: Step) -> Repository:
     with step("Creating Initial Repository", "(repository flagged volatile)... " if wanted.volatile else ""):
         _create_first_revision(wanted, repository, owner)
     with step("Mounting CernVM-FS Storage", "(overlayfs) "):
-        transaction.heal(repository)
+        healing.heal(repository)
     with step("Allowing Replication of this Repository"):
         files.replace(repository.storage / ".cvmfs_master_replica", _REPLICABLE_TEXT)
     with step("Initial commit", _greeting(repository)):

@@ -7,20 +7,21 @@ Threading: edits are made by one command at a time, under the repository's publi
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from typing import TYPE_CHECKING
 
-from nearfs.errors import Busy, InvalidInput, NotFound
-from nearfs.publish import files, revision
+from nearfs.errors import InvalidInput, NotFound
+from nearfs.publish import editing, files, revision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from nearfs.publish.repository import Repository
     from nearfs.publish.transaction import PublishOptions
     from nearfs.records import Committed, Tag
+    from nearfs.signing import ManifestFields
 
 HEAD, UNDO = "trunk", "trunk-previous"
 _NAME = re.compile(r"[A-Za-z0-9_./:-]+")
@@ -129,8 +130,7 @@ def add(repository: Repository, name: str, *, message: str = "", root_hash: str 
     check_description(message)
     if name in (HEAD, UNDO):
         raise _refused("undo tags are managed internally")
-    with _editing(repository):
-        present = repository.manifest().fields
+    with _editing(repository) as present:
         found = {tag["name"]: tag for tag in listed(repository)}.get(name)
         if found and not root_hash:
             raise _refused(f"a tag with the name '{name}' already exists. Do you want to move it? (-h <root hash>)")
@@ -169,26 +169,17 @@ def remove(repository: Repository, names: Sequence[str]) -> list[str]:
         return [f"deleting '{name}' ({found[name]['root_hash']})" for name in names]
 
 
-@contextlib.contextmanager
-def _editing(repository: Repository) -> Iterator[None]:
-    repository.check_owner()
-    _check_no_transaction(repository)
-    with files.exclusive(repository.spool / "is_publishing.lock", "Repository is currently publishing"):
-        # Again: one may have been opened before the lock was ours.
-        _check_no_transaction(repository)
-        yield
-
-
-def _check_no_transaction(repository: Repository) -> None:
-    if repository.is_in_transaction:
-        message = "Cannot change repository tags while in a transaction"
-        raise Busy(message, operation="edit tags", subject=repository.fqrn, exit_code=1)
+def _editing(repository: Repository) -> AbstractContextManager[ManifestFields]:
+    return editing.exclusive(
+        repository,
+        in_transaction="Cannot change repository tags while in a transaction",
+        publishing="Repository is currently publishing",
+    )
 
 
 def _store(repository: Repository, *, remove: list[str], new: list[Tag]) -> None:
     from nearfs import _native
 
-    revision.check_whitelist(repository, time.time())
     history = _native.edit_tags(
         str(repository.storage),
         history=repository.manifest().fields.history,

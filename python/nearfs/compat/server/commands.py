@@ -1,0 +1,110 @@
+"""What `cvmfs_server` can do: every command, its usage text, and the function that runs it.
+
+Owns: the table and the usage text that follows from it. Does not own: options (the functions it names).
+Functions are named rather than imported: a command imports only what it needs, and starts fast.
+Threading: constants, and a loader for a short-lived command.
+"""
+
+from __future__ import annotations
+
+import importlib
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: `function` as `module:name` below this package, its options, and what it does, in a line."""
+
+    function: str
+    options: str
+    purpose: str
+
+    def load(self) -> Callable[[Sequence[str]], int]:
+        """Imports and returns the function that runs the command with the words behind its name."""
+        module, _, name = self.function.partition(":")
+        loaded: Callable[[Sequence[str]], int] = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+        return loaded
+
+
+COMMANDS = {
+    "mkfs": Command(
+        "repositories:mkfs",
+        "[-w stratum0 url] [-o owner] [-a sha1|rmd160|shake128] [-Z default|none] [-k key directory] [-m replicable] "
+        "[-g no automatic tags] [-z garbage collectable] [-v volatile] [-p no Apache] "
+        "<fully qualified repository name>",
+        "creates a new repository",
+    ),
+    "transaction": Command(
+        "transactions:transaction",
+        "[-t retry seconds, 0 for ever] <repository name>[/path]",
+        "opens the repository for changes",
+    ),
+    "publish": Command(
+        "transactions:publish",
+        "[-a tag] [-m message] [-n revision] [-Z default|none] [-v verbose] [-f ignore open readers] <repository name>",
+        "makes the changes a new revision",
+    ),
+    "abort": Command("transactions:abort", "[-f no questions] <repository name>", "discards the changes"),
+    "tag": Command(
+        "tags:tag",
+        "[-a name [-m message] [-h root hash]] [-r name]... [-f] [-i name [-x]] [-b [-x]] [-l [-x]] <repository name>",
+        "adds, removes, shows or lists names of revisions",
+    ),
+    "check": Command(
+        "checking:check",
+        "[-c do not check for objects] [-i verify contents] [-t tag] [-s subtree] <repository name>",
+        "verifies catalogs, tags and the log of references",
+    ),
+    "list": Command("repositories:list_all", "", "lists the repositories of this machine"),
+    "info": Command("repositories:info", "<repository name>", "prints what clients need to know"),
+    "mount": Command("repositories:mount", "[-a] <repository name>...", "restores the mounts after a reboot"),
+    "rmfs": Command(
+        "repositories:rmfs",
+        "[-p keep content and keys] [-f no questions] <repository name>...",
+        "removes a repository",
+    ),
+}
+
+OTHER_NAMES = {
+    "lstags": Command("tags:lstags", "", ""),
+    "list-tags": Command("tags:lstags", "", ""),
+}
+
+_REFERENCE = """
+abort add-replica alterfs catalog-chown check checkout diff eliminate-bulk-hashes eliminate-hardlinks enter
+fix-permissions fix-stats gc import info ingest list list-catalogs masterkeycard merge-stats migrate mkfs mount
+print-stats publish resign rmfs rollback skeleton snapshot tag transaction update-geodb update-info update-repoinfo
+"""
+
+NOT_YET = frozenset(_REFERENCE.split()) - COMMANDS.keys()
+
+
+def headline() -> str:
+    """Returns the line that says which version's command this is."""
+    return "CernVM-FS Server Tool 2.12.0"
+
+
+def usage() -> str:
+    """Returns the usage text."""
+    parts = [headline(), "", "Usage: cvmfs_server COMMAND [options] <parameters>", ""]
+    parts += ["Supported Commands (options before the repository name):", ""]
+    indent = " " * 18
+    for name, command in COMMANDS.items():
+        # Options with their explanations stay on a line: a break inside of brackets reads badly.
+        options = command.options.replace("] ", "]\0").replace(" ", "\u00a0").replace("\0", " ")
+        wrapped = textwrap.wrap(options, 118 - len(indent)) or [""]
+        first = f"  {name:<{len(indent) - 3}} "
+        lines = [first + wrapped[0], *(indent + line for line in wrapped[1:])]
+        parts += [*(line.replace("\u00a0", " ").rstrip() for line in lines), indent + command.purpose]
+    if NOT_YET:
+        parts += ["", *textwrap.wrap("Not in this version: " + ", ".join(sorted(NOT_YET)), 118, break_on_hyphens=False)]
+    parts += [
+        "",
+        "NEARFS_PREFIX=DIR puts every directory that the commands use below DIR (for tests and demonstrations).",
+    ]
+    return "\n".join(parts)

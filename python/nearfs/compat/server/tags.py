@@ -1,0 +1,45 @@
+"""Names of revisions: tag, lstags, list-tags.
+
+Owns: their options. Threading: a short-lived command, one thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nearfs.cli import output, tag_cmd
+from nearfs.compat.server.words import UsageError, Words
+from nearfs.publish.repository import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def tag(words: Sequence[str]) -> int:
+    """Adds, removes, shows or lists tags."""
+    options = Words("tag", words, "a:m:h:c:r:fi:xbl")
+    actions = [flag for flag in ("-a", "-r", "-i", "-b", "-l") if options.has(flag)]
+    if len(actions) > 1:
+        raise UsageError("Ambiguous parameters. Please either add, remove, inspect or list tags.")
+    if options.has("-c"):
+        output.complain("NOTE: channels are deprecated, -c is ignored")
+    name, machine = options.one(), options.has("-x")
+    match actions:
+        case ["-a"]:
+            return tag_cmd.add(name, options.value("-a"), message=options.value("-m"), root_hash=options.value("-h"))
+        case ["-r"]:
+            wanted = [value for flag, value in options.flags if flag == "-r"]
+            return tag_cmd.remove(name, wanted, force=options.has("-f"))
+        case ["-i"]:
+            return tag_cmd.inspect(name, options.value("-i"), machine=machine)
+        case ["-b"]:
+            Repository.load(name)
+            return tag_cmd.branches(machine=machine)
+        case _:
+            return tag_cmd.list_tags(name, machine=machine)
+
+
+def lstags(words: Sequence[str]) -> int:
+    """Lists tags, under the command's old names."""
+    output.complain("NOTE: cvmfs_server lstags is deprecated! Use cvmfs_server tag instead")
+    return tag(words)

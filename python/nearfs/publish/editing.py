@@ -1,0 +1,59 @@
+"""Changes that need no open transaction: rollback, ingest, tags, maintenance.
+
+Owns: what all of them check first and hold meanwhile, and how catalogs that they stored become the newest revision.
+Threading: one command at a time, under the repository's publishing lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from nearfs.errors import Busy
+from nearfs.publish import healing, revision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nearfs.publish.repository import Repository
+    from nearfs.records import Committed
+    from nearfs.signing import ManifestFields
+
+
+@contextlib.contextmanager
+def exclusive(repository: Repository, *, in_transaction: str, publishing: str) -> Iterator[ManifestFields]:
+    """Holds a repository without an open transaction; yields what its manifest says.
+
+    Raises `Busy` with the sentence `in_transaction` or `publishing`, `Untrusted` for a whitelist that is expired.
+    """
+    _check_closed(repository, in_transaction)
+    with healing.working(repository, publishing):
+        # Again: one may have been opened before the lock was ours.
+        _check_closed(repository, in_transaction)
+        revision.check_whitelist(repository, time.time())
+        yield repository.manifest().fields
+
+
+def _check_closed(repository: Repository, sentence: str) -> None:
+    if repository.is_in_transaction:
+        raise Busy(sentence, operation="change repository", subject=repository.fqrn, exit_code=1)
+
+
+def show(
+    repository: Repository,
+    committed: Committed,
+    history: str | None,
+    present: ManifestFields,
+    say: Callable[[str], None],
+) -> None:
+    """Makes stored catalogs the newest revision, closes the transaction and mounts what readers now see."""
+    revision.activate(
+        repository,
+        revision.Head(committed["root_hash"], committed["root_size"], committed["revision"], committed["ttl_s"]),
+        history=history,
+        metainfo=present.meta_info,
+        garbage_collectable=present.garbage_collectable,
+    )
+    say("Remounting newly created repository revision")
+    healing.heal(repository)

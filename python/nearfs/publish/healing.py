@@ -1,0 +1,97 @@
+"""What puts a repository right after a kill or a reboot: mounts, flags, and a publish that was all but done.
+
+Owns: what the mounts have to be, and finishing what was interrupted:
+
+* the flag `in_transaction.lock` exists: the union is meant to be writable; its scratch area holds the changes;
+* the note `publishing` exists and the manifest names its root hash: that publish took effect, only the clean-up after
+  it is missing; if the manifest names another root hash, it did not, and the transaction is still open.
+
+Also owns the lock that every command holds which changes a repository. Does not own: how mounts are made (`overlay`).
+Threading: one command at a time holds `is_publishing.lock`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nearfs.publish import files, overlay, revision
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from nearfs.publish.repository import Repository
+
+
+def working(repository: Repository, refusal: str = "") -> AbstractContextManager[None]:
+    """Holds the repository for one command that changes it; raises `Busy` at once if another one does.
+
+    Raises `PermissionDenied` for a caller who may not change it.
+    """
+    repository.check_owner()
+    refusal = refusal or f"Another publish process is active for {repository.fqrn}"
+    repository.spool.mkdir(parents=True, exist_ok=True)
+    return files.exclusive(repository.spool / "is_publishing.lock", refusal)
+
+
+def took_effect(repository: Repository) -> bool:
+    """Tells whether a publish activated its manifest but its clean-up is still to be done."""
+    noted = files.read_text(revision.note_path(repository))
+    return noted is not None and noted == repository.manifest().fields.root_hash
+
+
+def heal(repository: Repository) -> list[str]:
+    """Finishes what was interrupted and mounts what should be mounted; returns what it did, in words.
+
+    Afterwards the newest revision lies below the union, and the union is writable exactly if a transaction is open.
+    """
+    done = []
+    if took_effect(repository):
+        overlay.unmount_all(repository)
+        overlay.discard_scratch(repository)
+        files.remove(repository.transaction_flag)
+        done.append("closed the transaction that was published")
+    if revision.note_path(repository).exists():
+        files.remove(revision.note_path(repository))
+    root_hash = repository.manifest().fields.root_hash
+    if repository.mounted_root != root_hash or not _answers(repository):
+        # First of all: a dead client's mount point answers nothing but errors.
+        overlay.unmount_all(repository)
+        overlay.make_directories(repository)
+        overlay.set_root(repository, root_hash)
+        overlay.mount_read_only(repository)
+        done.append(f"mounted revision {root_hash} on {repository.read_only}")
+    if not overlay.mounted_at(repository.union):
+        overlay.mount_union(repository, writable=False)
+        done.append(f"mounted {repository.union}")
+    writable = repository.is_in_transaction
+    if overlay.is_writable(repository.union) != writable:
+        overlay.remount_union(repository, writable=writable)
+        done.append(f"remounted {repository.union} {'read-write' if writable else 'read-only'}")
+    return done
+
+
+def heal_exclusively(repository: Repository) -> list[str]:
+    """Heals, unless another command is at work on the repository (`Busy`)."""
+    with working(repository):
+        return heal(repository)
+
+
+def health(repository: Repository) -> list[str]:
+    """Returns what is wrong with the mounts, in the reference's words; empty where all is well."""
+    problems = []
+    if not _answers(repository):
+        problems.append(f"{repository.read_only} is not mounted properly.")
+    elif repository.mounted_root != repository.manifest().fields.root_hash:
+        problems.append(f"{repository.read_only} is not based on the newest published revision")
+    if not overlay.mounted_at(repository.union):
+        problems.append(f"/cvmfs/{repository.fqrn} is not mounted properly.")
+    elif overlay.is_writable(repository.union) != repository.is_in_transaction:
+        state, mode = ("is in", "not ") if repository.is_in_transaction else ("is not in", "")
+        where = f"/cvmfs/{repository.fqrn} is {mode}mounted read/write"
+        problems.append(f"{repository.fqrn} {state} a transaction but {where}")
+    return problems
+
+
+def _answers(repository: Repository) -> bool:
+    """Tells whether the lower mount exists and its client is alive."""
+    return overlay.mounted_at(repository.read_only) and overlay.client_answers(repository.read_only)
