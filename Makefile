@@ -32,9 +32,10 @@ demo: build ## Publish, serve, mount and use a repository, and print what it too
 	@ci/setup
 	@$(PYTHON) -m bench.demo
 
+# Tests wait more than they compute, so that more of them than there are cores run at a time; one file is one worker's.
 test: build ## Run all Python tests, real mounts included (ARGS="-k name" for some)
 	@ci/setup test
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest -n 3 --dist loadfile $(ARGS)
 
 lint: ## Run formatters, linters, type and layer checks
 	@ci/run lint

@@ -26,21 +26,27 @@ LEFT = pytest.StashKey[list[str]]()
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _is_worker(config: pytest.Config) -> bool:
+    """Tells whether this process runs a part of the tests for another one, which looks after the whole run."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(trylast=True)  # when the directory of the run is known
 def pytest_configure(config: pytest.Config) -> None:
     """Marks this run, so that whatever it starts can be found again."""
-    # A run inside a run (a test of these very rules) is another run.
+    # A run inside a run (a test of these very rules) is another run; a worker is a part of its run.
+    if _is_worker(config):
+        return
     os.environ[processes.MARK] = secrets.token_hex(8)
-    config.stash[WATCH] = Watch([])
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
-    request.config.stash[WATCH].roots.append(tmp_path_factory.getbasetemp().resolve())
+    factory: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]
+    config.stash[WATCH] = Watch([factory.getbasetemp().resolve()])
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fails the run when something of it is still mounted or running, and sweeps it up."""
+    if _is_worker(session.config):
+        return
     watch = session.config.stash[WATCH]
     left = watch.left()
     session.config.stash[LEFT] = left

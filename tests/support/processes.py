@@ -17,7 +17,7 @@ from tests.support.waiting import DeadlineExceededError, wait_until
 MARK = "NEARFS_TEST_RUN"
 TERMINATE_LIMIT_S = 5.0
 KILL_LIMIT_S = 5.0
-COMMAND_LIMIT_S = 50.0  # below pytest's own limit, so that a command that hangs is named
+COMMAND_LIMIT_S = 200.0  # below pytest's own limit, so that a command that hangs is named
 
 
 @dataclass(frozen=True)
