@@ -31,12 +31,14 @@ def exclusive(repository: Repository, *, in_transaction: str, publishing: str) -
     with healing.working(repository, publishing):
         # Again: one may have been opened before the lock was ours.
         _check_closed(repository, in_transaction)
+        # Before what follows notes an activation of its own: a publish may still have to be cleaned up after a kill.
+        healing.heal(repository)
         revision.check_whitelist(repository, time.time())
         yield repository.manifest().fields
 
 
 def _check_closed(repository: Repository, sentence: str) -> None:
-    if repository.is_in_transaction:
+    if healing.is_open(repository):
         raise Busy(sentence, operation="change repository", subject=repository.fqrn, exit_code=1)
 
 

@@ -39,6 +39,11 @@ def took_effect(repository: Repository) -> bool:
     return noted is not None and noted == repository.manifest().fields.root_hash
 
 
+def is_open(repository: Repository) -> bool:
+    """Tells whether a transaction is open: one whose publish took effect is not, even if nobody cleaned up yet."""
+    return repository.is_in_transaction and not took_effect(repository)
+
+
 def heal(repository: Repository) -> list[str]:
     """Finishes what was interrupted and mounts what should be mounted; returns what it did, in words.
 

@@ -41,7 +41,7 @@ def begin(repository: Repository, *, path: str = "", say: Callable[[str], None] 
     transaction is open, 22 whitelist expired, 2 and 20 a bad path.
     """
     with healing.working(repository):
-        if repository.is_in_transaction:
+        if healing.is_open(repository):
             message = "CernVM-FS transaction error: another transaction is already open"
             raise Busy(message, operation="open transaction", subject=repository.fqrn, exit_code=_EXIT_OPEN)
         try:
@@ -76,7 +76,8 @@ def _check_path(repository: Repository, path: str) -> None:
 def abort(repository: Repository, *, force: bool = False) -> None:
     """Discards the changes of the open transaction and shows the last revision again."""
     with healing.working(repository):
-        if not repository.is_in_transaction:
+        if not healing.is_open(repository):
+            healing.heal(repository)  # what a kill left behind is mended even by a command that has nothing to do
             message = f"Repository {repository.fqrn} is not in a transaction"
             raise InvalidInput(message, operation="abort", subject=repository.fqrn, exit_code=_EXIT_NOT_OPEN)
         users.check_unused(repository, ignore_readers=force)
@@ -109,7 +110,8 @@ def publish(
     from nearfs import _native
 
     with healing.working(repository):
-        if not repository.is_in_transaction:
+        if not healing.is_open(repository):
+            healing.heal(repository)
             message = f"Repository {repository.fqrn} is not in a transaction"
             raise InvalidInput(message, operation="publish", subject=repository.fqrn, exit_code=1)
         revision.check_whitelist(repository, time.time())

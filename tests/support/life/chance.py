@@ -45,7 +45,9 @@ class Chance:
         names = list(CHANGES)
         weights = [CHANGES[name][1] for name in names]
         if len(entries) > MOST_ENTRIES:
-            weights = [weight * 9 if name.startswith("remove") else weight for name, weight in zip(names, weights)]
+            weights = [
+                weight * 9 if name.startswith("remove") else weight for name, weight in zip(names, weights, strict=True)
+            ]
         while True:
             (name,) = self.draw.choices(names, weights)
             try:

@@ -1,7 +1,7 @@
 """The life of one repository: turns that a release manager takes, and what must hold after each of them.
 
-Owns the trees that were published, by root hash, and the tags. Does not own single changes (`chance`). Turns of commands
-that this version does not have are left out, and turn up by themselves when it has them. One thread.
+Owns the trees that were published, by root hash, and the tags. Does not own single changes (`chance`). Turns whose
+command this version does not have are left out, and turn up by themselves when it has them. One thread.
 """
 
 from __future__ import annotations
@@ -89,13 +89,13 @@ class Story:
         self.edited = hand.tree
         shown = seeing.differences(hand.tree, seeing.mounted(self.publisher.union))
         assert shown == [], "before the publish (the model or the overlay, not the publisher)"
+        for directory in hand.tree.marked_by_rules():
+            self.used["nested by rules"] += 1
+            hand.tree.put(directory + b"/" + MARKER, Inode(0o100644))
 
     def publish(self, *options: str) -> None:
         """Publishes what `edit` changed."""
         self.tree = self.edited
-        for directory in self.tree.marked_by_rules():
-            self.used["nested by rules"] += 1
-            self.tree.put(directory + b"/" + MARKER, Inode(0o100644))
         self.server("publish", *options)
         self.settle()
 
