@@ -62,11 +62,11 @@ def read_text(path: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, refusal: str) -> Iterator[None]:
-    """Holds a lock file; raises `Busy` with `refusal` at once if another process holds it."""
+def exclusive(path: Path, refusal: str, exit_code: int = 1) -> Iterator[None]:
+    """Holds a lock file; raises `Busy` with `refusal` and `exit_code` at once if another process holds it."""
     with open(path, "a", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(refusal, operation="lock", subject=str(path), exit_code=1) from None
+            raise Busy(refusal, operation="lock", subject=str(path), exit_code=exit_code) from None
         yield

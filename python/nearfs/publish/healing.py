@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearfs.publish import files, overlay, revision
+from nearfs.publish import files, overlay, revision, trust
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nearfs.publish.repository import Repository
 
 
-def working(repository: Repository, refusal: str = "") -> AbstractContextManager[None]:
+def working(repository: Repository, refusal: str = "", exit_code: int = 1) -> AbstractContextManager[None]:
     """Holds the repository for one command that changes it; raises `Busy` at once if another one does.
 
     Raises `PermissionDenied` for a caller who may not change it.
@@ -30,7 +30,7 @@ def working(repository: Repository, refusal: str = "") -> AbstractContextManager
     repository.check_owner()
     refusal = refusal or f"Another publish process is active for {repository.fqrn}"
     repository.spool.mkdir(parents=True, exist_ok=True)
-    return files.exclusive(repository.spool / "is_publishing.lock", refusal)
+    return files.exclusive(repository.spool / "is_publishing.lock", refusal, exit_code)
 
 
 def took_effect(repository: Repository) -> bool:
@@ -58,6 +58,8 @@ def heal(repository: Repository) -> list[str]:
     if revision.note_path(repository).exists():
         files.remove(revision.note_path(repository))
     root_hash = repository.manifest().fields.root_hash
+    if repository.mounted_root != root_hash:
+        trust.check_manifest(repository)
     if repository.mounted_root != root_hash or not _answers(repository):
         # First of all: a dead client's mount point answers nothing but errors.
         overlay.unmount_all(repository)

@@ -202,7 +202,11 @@ class Repository:
         except FileNotFoundError:
             message = f"{path} is missing: {self.fqrn} has no revision; was mkfs interrupted? (cvmfs_server rmfs)"
             raise Corrupt(message, operation="read manifest", subject=self.fqrn, exit_code=5) from None
-        manifest = signing.parse_manifest(content)
+        try:
+            manifest = signing.parse_manifest(content)
+        except Corrupt as error:
+            message = f"{path}: {error}"
+            raise Corrupt(message, operation="read manifest", subject=self.fqrn, exit_code=5) from None
         if manifest.fields.name != self.fqrn:
             message = f"{path} belongs to repository {manifest.fields.name!r}, not to {self.fqrn}"
             raise Corrupt(message, operation="read manifest", subject=self.fqrn, exit_code=5)

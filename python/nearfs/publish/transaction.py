@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nearfs.records import Committed
 
 _EXIT_OPEN = 17
+_ALREADY_OPEN = "CernVM-FS transaction error: another transaction is already open"
 _EXIT_NOT_OPEN = 22
 _EXIT_NO_PATH = 2
 _EXIT_NO_DIRECTORY = 20
@@ -40,10 +41,10 @@ def begin(repository: Repository, *, path: str = "", say: Callable[[str], None] 
     `path` must be a directory of the repository if it is given. Exit codes follow the reference: 17 another
     transaction is open, 22 whitelist expired, 2 and 20 a bad path.
     """
-    with healing.working(repository):
+    # The same answer to one who comes while another opens, publishes or edits as to one who comes a moment later.
+    with healing.working(repository, _ALREADY_OPEN, _EXIT_OPEN):
         if healing.is_open(repository):
-            message = "CernVM-FS transaction error: another transaction is already open"
-            raise Busy(message, operation="open transaction", subject=repository.fqrn, exit_code=_EXIT_OPEN)
+            raise Busy(_ALREADY_OPEN, operation="open transaction", subject=repository.fqrn, exit_code=_EXIT_OPEN)
         try:
             hours = revision.check_whitelist(repository, time.time())
         except Untrusted as error:
