@@ -397,6 +397,12 @@ def plan_publish(
 ) -> list[str]:
     """Returns what a publish would change, a line an entry: `[add] /a/b`, `[mod]`, `[rem]`, `[x-catalog-add] a`."""
 
+def roll_back(storage: _Path, *, target: str, head: str, revision: int, hash_algorithm: str, now_s: int) -> Committed:
+    """Stores the root catalog of the old revision `target` as that of revision number `revision`, which follows `head`.
+
+    Raises `NotFound` if the old revision was collected, `Unsupported` if its schema is too old to be written.
+    """
+
 def put_object(storage: _Path, content: bytes, *, suffix: str, hash_algorithm: str) -> str:
     """Stores a compressed object (`X` certificate, `M` metainfo) and returns its hash."""
 

@@ -87,6 +87,8 @@ class Operation:
     becomes: Callable[[Story], Tree]
     goes_on: Callable[[Story, bool], None]
     """What the next command is, given whether the killed one took effect; afterwards the work is done."""
+    moves: str = ""
+    """The tag that moves to the new revision."""
 
 
 def prepare_publish(story: Story) -> None:
@@ -133,6 +135,10 @@ def go_on_rolling_back(story: Story, took_effect: bool) -> None:
         story.server("rollback", "-t", "base", "-f")
         story.tree = story.trees[story.tags["base"]]
         story.settle()
+        story.tags["base"] = story.head
+    else:
+        story.server("transaction")
+        story.server("abort", "-f")
 
 
 def prepare_collection(story: Story) -> None:
@@ -207,6 +213,7 @@ OPERATIONS = {
         lambda story: ["rollback", "-t", "base", "-f", story.publisher.fqrn],
         lambda story: story.trees[story.tags["base"]],
         go_on_rolling_back,
+        moves="base",
     ),
     "gc": Operation(
         prepare_collection,
@@ -227,6 +234,8 @@ def look(story: Story, operation: Operation, mount: Callable[..., Path], url: st
     took_effect = head != story.head
     expected = operation.becomes(story) if took_effect else story.tree
     assert seeing.differences(expected, seeing.stored(publisher.storage, head)) == []
+    if took_effect and operation.moves:
+        story.tags[operation.moves] = head
     for name in story.tags.keys() & present_tags(story):
         assert resolve(publisher.storage, name).text == story.tags[name]
     point = mount(publisher.fqrn, publisher.client_settings(url, cache, CVMFS_MAGIC_XATTRS_VISIBILITY="never"))

@@ -52,7 +52,7 @@ mod _native {
     #[pymodule_export]
     use crate::progress::Progress;
     #[pymodule_export]
-    use crate::publish::{create_repository, plan_publish, publish_source};
+    use crate::publish::{create_repository, plan_publish, publish_source, roll_back};
     #[pymodule_export]
     use crate::route::Route;
     #[pymodule_export]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use nearfs_core::progress;
-use nearfs_core::publish::{self, BaseRevision, Committed, NewRepository, PublishSettings, Source};
+use nearfs_core::publish::{self, BaseRevision, Committed, NewRepository, PublishSettings, Rollback, Source};
 use nearfs_core::store::local::LocalStore;
 use nearfs_format::chunker::ChunkSizes;
 use pyo3::prelude::*;
@@ -126,4 +126,27 @@ pub(crate) fn plan_publish(
         let plan = publish::plan(&LocalStore::open(storage)?, &base, &source, &settings)?;
         Ok(plan.listing().map(|listed| listed.to_string()).collect())
     })
+}
+
+/// Stores the root catalog of an old revision as that of a new one.
+#[pyfunction]
+#[pyo3(signature = (storage, *, target, head, revision, hash_algorithm, now_s))]
+pub(crate) fn roll_back<'py>(
+    py: Python<'py>,
+    storage: PathBuf,
+    target: &str,
+    head: &str,
+    revision: u64,
+    hash_algorithm: &str,
+    now_s: i64,
+) -> PyResult<Bound<'py, PyDict>> {
+    let wanted = Rollback {
+        target: values::hash(target)?,
+        head: values::hash(head)?,
+        revision,
+        hash_algorithm: values::algorithm(hash_algorithm)?,
+        now: now_s,
+    };
+    let done = py.detach(|| publish::rollback(&LocalStore::open(storage)?, &wanted)).map_err(Raised::from)?;
+    committed(py, &done)
 }

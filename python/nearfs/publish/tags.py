@@ -84,15 +84,7 @@ def after_publish(
     from nearfs import _native
 
     present = _native.list_tags(str(repository.storage), history=history, fqrn=repository.fqrn)
-    head: Tag = {
-        "name": HEAD,
-        "root_hash": committed["root_hash"],
-        "size": committed["root_size"],
-        "revision": committed["revision"],
-        "timestamp": committed_s,
-        "branch": "",
-        "description": "current HEAD",
-    }
+    head = head_of(committed, committed_s)
     new = []
     if options.tag:
         new.append({**head, "name": options.tag, "description": options.message})
@@ -110,6 +102,19 @@ def after_publish(
         add=new,  # type: ignore[arg-type]  # a spread of a TypedDict loses its type
         head=head,
     )
+
+
+def head_of(committed: Committed, committed_s: int) -> Tag:
+    """Returns the tag `trunk` of a new revision."""
+    return {
+        "name": HEAD,
+        "root_hash": committed["root_hash"],
+        "size": committed["root_size"],
+        "revision": committed["revision"],
+        "timestamp": committed_s,
+        "branch": "",
+        "description": "current HEAD",
+    }
 
 
 def automatic_name(taken: set[str], moment: time.struct_time) -> str:

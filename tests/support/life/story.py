@@ -168,12 +168,13 @@ def check_all(story: Story) -> None:
 
 def rollback(story: Story) -> None:
     """Goes back to a tag: what is newer loses its name, and the old tree is a new revision."""
-    name = story.draw.choice(sorted(story.tags))
+    name = story.draw.choice(sorted(tag for tag, root in story.tags.items() if root != story.head))
     revisions = {tag: int(fields[2]) for tag, fields in story.publisher.tags().items()}
     story.server("rollback", "-t", name, "-f")
     story.tags = {tag: root for tag, root in story.tags.items() if revisions[tag] <= revisions[name]}
     story.tree = story.trees[story.tags[name]]
     story.settle()
+    story.tags[name] = story.head  # the name moves to the new revision (format.md 6.4)
 
 
 def collect(story: Story) -> None:
@@ -196,6 +197,11 @@ def has_tags(story: Story) -> bool:
     return bool(story.tags)
 
 
+def may_go_back(story: Story) -> bool:
+    """Tells whether a tag names something else than the head."""
+    return any(root != story.head for root in story.tags.values())
+
+
 def may_tag(story: Story) -> bool:
     """Tells whether one more tag still can be read in each turn."""
     return len(story.tags) < MOST_TAGS
@@ -215,6 +221,6 @@ TURNS = {
     "remove tag": Turn("tag", 3, remove_tag, has_tags),
     "move tag": Turn("tag", 1, move_tag, may_move),
     "check all": Turn("check", 2, check_all),
-    "roll back": Turn("rollback", 5, rollback, has_tags),
+    "roll back": Turn("rollback", 5, rollback, may_go_back),
     "collect garbage": Turn("gc", 6, collect),
 }

@@ -12,6 +12,7 @@ mod finish;
 mod overlay;
 mod pipeline;
 pub mod plan;
+mod rollback;
 mod scan;
 mod tree;
 pub mod types;
@@ -23,6 +24,7 @@ use tree::CatalogTree;
 
 pub use create::create_repository;
 pub use plan::{Action, Change, Found, Label, Listed, Plan};
+pub use rollback::{Rollback, rollback};
 pub use types::{BaseRevision, ChangeCounts, Committed, NewRepository, PublishSettings, Source, Warning};
 
 /// Compares `source` with the base revision; changes nothing. What a dry run shows.

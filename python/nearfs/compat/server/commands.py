@@ -50,6 +50,11 @@ COMMANDS = {
         "makes the changes a new revision",
     ),
     "abort": Command("transactions:abort", "[-f no questions] <repository name>", "discards the changes"),
+    "rollback": Command(
+        "tags:rollback",
+        "[-t tag] [-f no questions] <repository name>",
+        "makes an old revision the newest one",
+    ),
     "tag": Command(
         "tags:tag",
         "[-a name [-m message] [-h root hash]] [-r name]... [-f] [-i name [-x]] [-b [-x]] [-l [-x]] <repository name>",

@@ -1,4 +1,4 @@
-"""Names of revisions: tag, lstags, list-tags.
+"""Names of revisions, and going back to them: tag, lstags, list-tags, rollback.
 
 Owns: their options. Threading: a short-lived command, one thread.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearfs.cli import output, tag_cmd
+from nearfs.cli import output, rollback_cmd, tag_cmd
 from nearfs.compat.server.words import UsageError, Words
 from nearfs.publish.repository import Repository
 
@@ -43,3 +43,9 @@ def lstags(words: Sequence[str]) -> int:
     """Lists tags, under the command's old names."""
     output.complain("NOTE: cvmfs_server lstags is deprecated! Use cvmfs_server tag instead")
     return tag(words)
+
+
+def rollback(words: Sequence[str]) -> int:
+    """Makes an old revision the newest one."""
+    options = Words("rollback", words, "t:f")
+    return rollback_cmd.rollback(options.one(), options.value("-t"), force=options.has("-f"))
