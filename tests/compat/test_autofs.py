@@ -26,7 +26,7 @@ def _lack_of_automount() -> str | None:
 _START = f"""
 cvmfs_config setup nouser nostart
 grep -qx '{MOUNT_DIR} /etc/auto.cvmfs' /etc/auto.master.d/cvmfs.autofs
-sed 's/$/ --timeout=2/' /etc/auto.master.d/cvmfs.autofs >/mnt/master
+sed "s/$/ --timeout=${{IDLE_S:-300}}/" /etc/auto.master.d/cvmfs.autofs >/mnt/master
 # The kernel lets the process group of automount see what lies beneath: it must not be ours.
 setsid automount --foreground --dont-check-daemon --pid-file /mnt/automount.pid /mnt/master >/mnt/automount.log 2>&1 &
 automount=$!
@@ -42,13 +42,14 @@ def automounted(site: Site) -> str:
 
 
 def test_a_first_access_mounts_and_idleness_unmounts(site: Site, automounted: str) -> None:
-    done = site.run(f"""{automounted}
+    done = site.run(f"""IDLE_S=5
+{automounted}
 cat {MOUNT_DIR}/{NAME}/hello.txt
 grep -c '^cvmfs2 {MOUNT_DIR}/' /proc/mounts
 cat {MOUNT_DIR}/{OTHER}/hello.txt
 grep -c '^cvmfs2 {MOUNT_DIR}/' /proc/mounts
 cd /
-for turn in $(seq 150); do grep -q '^cvmfs2 {MOUNT_DIR}/' /proc/mounts || break; sleep 0.1; done
+for turn in $(seq 600); do grep -q '^cvmfs2 {MOUNT_DIR}/' /proc/mounts || break; sleep 0.1; done
 grep -c '^cvmfs2 {MOUNT_DIR}/' /proc/mounts || true
 cat {MOUNT_DIR}/{NAME}/hello.txt
 """)

@@ -21,18 +21,25 @@ def _namespaces() -> frozenset[str]:
     return frozenset(path.name for path in NAMESPACES.glob("nearfs-*"))
 
 
+def _identity(mount: mounts.Mount) -> tuple[int, Path]:
+    """Returns what tells a mount from all others: the kernel gives the number of one that is gone to the next."""
+    return mount.mount_id, mount.point
+
+
 @dataclass
 class Watch:
     """The machine as it was when the run began, and the directories in which this run may mount."""
 
     roots: list[Path]
-    mounts_before: frozenset[int] = field(default_factory=lambda: frozenset(one.mount_id for one in mounts.table()))
+    mounts_before: frozenset[tuple[int, Path]] = field(
+        default_factory=lambda: frozenset(map(_identity, mounts.table()))
+    )
     namespaces_before: frozenset[str] = field(default_factory=_namespaces)
 
     def mounts(self) -> list[mounts.Mount]:
         """Returns the mounts of this run, the newest first. Another run's, elsewhere, are none of ours."""
         found = mounts.beneath(REPOSITORIES, *self.roots)
-        return [mount for mount in found if mount.mount_id not in self.mounts_before]
+        return [mount for mount in found if _identity(mount) not in self.mounts_before]
 
     def left(self) -> list[str]:
         """Returns a sentence for each thing that is left, after a moment of grace."""
