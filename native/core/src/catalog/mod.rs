@@ -5,6 +5,7 @@ mod decoded;
 pub mod index;
 mod numbers;
 pub mod reader;
+mod references;
 mod rows;
 pub mod schema;
 pub mod succession;

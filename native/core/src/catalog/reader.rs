@@ -35,7 +35,7 @@ impl Schema {
         (self.version - version).abs() < SCHEMA_TOLERANCE
     }
 
-    fn is_legacy(self) -> bool {
+    pub(super) fn is_legacy(self) -> bool {
         self.version < 2.0 - SCHEMA_TOLERANCE
     }
 
@@ -110,8 +110,8 @@ pub struct NestedRow {
 /// An open catalog database.
 #[derive(Debug)]
 pub struct CatalogReader {
-    connection: Connection,
-    subject: String,
+    pub(super) connection: Connection,
+    pub(super) subject: String,
     schema: Schema,
     /// Values as bytes: `root_prefix` is a path, and paths need not be UTF-8.
     properties: HashMap<String, Vec<u8>>,
@@ -356,11 +356,11 @@ fn immutable_uri(file: &Path) -> String {
     uri
 }
 
-fn corrupt(subject: &str, reason: impl std::fmt::Display) -> Error {
+pub(super) fn corrupt(subject: &str, reason: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Corrupt, OPERATION, format!("{subject}: {reason}"))
 }
 
-fn broken(subject: &str, source: rusqlite::Error) -> Error {
+pub(super) fn broken(subject: &str, source: rusqlite::Error) -> Error {
     use rusqlite::ffi::ErrorCode;
     let kind = match source.sqlite_error_code() {
         Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => ErrorKind::LocalIo,

@@ -112,6 +112,12 @@ impl Reflog {
         })
     }
 
+    /// Gives back the room of removed references, once they are all removed.
+    pub fn vacuum(&self) -> Result<()> {
+        self.database.commit()?;
+        self.database.run("VACUUM;")
+    }
+
     /// Ends the work without storing it: for a caller that has to note the checksum before the file is replaced.
     pub fn into_bytes(self) -> Result<Vec<u8>> {
         self.database.into_bytes()

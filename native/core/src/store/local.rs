@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use nearfs_format::hash::{ContentHash, DIGEST_BYTES};
 use nearfs_format::object::{ObjectId, ObjectKind};
 
-use super::{ObjectList, ObjectRead, ObjectWrite, ObjectWriter, Stored};
+use super::{ObjectList, ObjectRead, ObjectRemove, ObjectWrite, ObjectWriter, Stored};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The temporary area, on the same file system as the objects, so that rename works.
@@ -218,6 +218,17 @@ fn is_leftover(entry: &fs::DirEntry) -> bool {
 /// Returns the name prefix for temporary files in [`ObjectWrite::scratch_dir`]: leftovers are known by it.
 pub fn temporary_prefix() -> String {
     format!("{TEMPORARY_PREFIX}{}.", std::process::id())
+}
+
+impl ObjectRemove for LocalStore {
+    fn remove(&self, id: &ObjectId) -> Result<bool> {
+        let path = self.path_of(id);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(Error::io("remove", format!("{id} at {}", path.display()), e)),
+        }
+    }
 }
 
 impl ObjectList for LocalStore {

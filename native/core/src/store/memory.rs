@@ -10,7 +10,7 @@ use std::sync::Arc;
 use nearfs_format::object::ObjectId;
 use parking_lot::Mutex;
 
-use super::{ObjectList, ObjectRead, ObjectWrite, ObjectWriter, Stored};
+use super::{ObjectList, ObjectRead, ObjectRemove, ObjectWrite, ObjectWriter, Stored};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Objects and named files in memory.
@@ -78,6 +78,12 @@ impl ObjectWrite for MemoryStore {
 
     fn clear_leftovers(&self) -> Result<u64> {
         Ok(0)
+    }
+}
+
+impl ObjectRemove for MemoryStore {
+    fn remove(&self, id: &ObjectId) -> Result<bool> {
+        Ok(self.objects.lock().remove(id).is_some())
     }
 }
 

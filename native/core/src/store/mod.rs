@@ -75,6 +75,13 @@ pub trait ObjectWriter: Write + Send {
     fn commit(self: Box<Self>, id: &ObjectId) -> Result<Stored>;
 }
 
+/// Removing objects, for the holder of the repository's publish lock: whoever stores an object that is there already
+/// relies on it to stay.
+pub trait ObjectRemove: Send + Sync {
+    /// Removes an object; says whether it was there. Idempotent. Durable after the next [`ObjectWrite::sync`].
+    fn remove(&self, id: &ObjectId) -> Result<bool>;
+}
+
 /// Enumerating objects.
 pub trait ObjectList: Send + Sync {
     /// Calls `visit` with every object and its stored size in bytes, in no particular order. Files that are not named
