@@ -8,7 +8,7 @@ may block let other Python threads run. Nothing here calls back into Python.
 import os
 from typing import Final, TypeAlias, Unpack, final
 
-from nearfs.records import Committed, Finding, MountRequest, Tag
+from nearfs.records import Committed, Finding, Head, KeptRevision, MountRequest, Swept, Tag
 
 _Path: TypeAlias = str | os.PathLike[str]
 
@@ -22,6 +22,7 @@ __all__ = [
     "Mount",
     "Progress",
     "Route",
+    "SweepPlan",
     "UnservedMount",
     "catalog_facts",
     "check",
@@ -43,9 +44,11 @@ __all__ = [
     "names_of_file",
     "open_engine",
     "plan_publish",
+    "plan_sweep",
     "publish",
     "put_object",
     "read_object",
+    "rebuild_references",
     "record_references",
     "start_log",
     "sync_storage",
@@ -97,6 +100,41 @@ class Progress:
 
     def cancel(self) -> None:
         """Makes the operation end with a `Cancelled` error at the next file."""
+
+@final
+class SweepPlan:
+    """What a garbage collection is going to do."""
+
+    @property
+    def kept(self) -> list[KeptRevision]:
+        """The newest revision and those before it that stay, newest first."""
+
+    @property
+    def condemned(self) -> int:
+        """Number of root catalogs to be collected."""
+
+    @property
+    def catalogs_kept(self) -> int:
+        """Number of catalogs of all kept revisions."""
+
+    @property
+    def oldest_kept_s(self) -> int:
+        """Auxiliary objects that were added before are outdated, Unix seconds."""
+
+    @property
+    def referenced(self) -> dict[str, int]:
+        """Number of references in the log, by suffix letter."""
+
+    @property
+    def outdated(self) -> dict[str, int]:
+        """Number of auxiliary objects to be deleted, by suffix letter."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is not as it should be."""
+
+    def execute(self, *, is_dry_run: bool, measure: bool, listing: _Path | None, progress: Progress) -> Swept:
+        """Deletes what can go, once. Deleted objects are appended to the file `listing`, a line each."""
 
 @final
 class Mount:
@@ -488,6 +526,28 @@ def check_history(storage: _Path, *, history: str, fqrn: str) -> list[Finding]:
 
 def check_references(storage: _Path, *, checksum: str, references: list[tuple[str, str]]) -> list[Finding]:
     """Returns what is wrong with the reference log: its hash, and which of the references it lacks."""
+
+def plan_sweep(
+    storage: _Path,
+    *,
+    fqrn: str,
+    head: Head,
+    checksum: str,
+    keep_revisions: int | None,
+    keep_since_s: int,
+    also_kept: list[str],
+    progress: Progress,
+) -> SweepPlan:
+    """Finds out what a garbage collection can delete; changes nothing.
+
+    Keeps `keep_revisions` revisions before the newest one, or with None those since `keep_since_s` (Unix seconds) and
+    the one before them; tagged ones and the roots `also_kept` always. `checksum` is that of the reference log.
+    """
+
+def rebuild_references(
+    storage: _Path, *, fqrn: str, head: Head, checksum: str | None, now_s: int
+) -> tuple[bytes, list[tuple[str, str]]]:
+    """Returns the reference log with what can be found added, and what that is (hash, suffix); nothing is written."""
 
 def error_kinds() -> list[str]:
     """Returns the kind strings of the engine's errors."""

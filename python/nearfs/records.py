@@ -46,6 +46,37 @@ class Finding(TypedDict):
     problem: str
 
 
+class KeptRevision(TypedDict):
+    """A revision that a garbage collection keeps; times in Unix seconds, `added_s` where the reference log knows it."""
+
+    root_hash: str
+    revision: int
+    last_modified_s: int
+    added_s: int | None
+
+
+class Swept(TypedDict):
+    """What a garbage collection deleted, or would delete; `bytes` only if measured, `reflog` where it changes."""
+
+    revisions: int
+    catalogs: int
+    objects: int
+    auxiliary: int
+    bytes: int
+    duplicates: int
+    warnings: list[str]
+    reflog: bytes | None
+
+
+class Head(TypedDict):
+    """The hashes that a manifest names."""
+
+    root_hash: str
+    history: str | None
+    certificate: str | None
+    metainfo: str | None
+
+
 class External(TypedDict):
     """What is different on the way to external data; without `server_urls` there is none."""
 

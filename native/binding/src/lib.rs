@@ -18,6 +18,7 @@ mod progress;
 mod publish;
 mod route;
 mod storage;
+mod sweep;
 mod syslog;
 mod tags;
 mod telemetry;
@@ -57,6 +58,8 @@ mod _native {
     use crate::route::Route;
     #[pymodule_export]
     use crate::storage::{create_storage, put_object, read_object, sync_storage, write_named};
+    #[pymodule_export]
+    use crate::sweep::{SweepPlan, plan_sweep, rebuild_references};
     #[pymodule_export]
     use crate::tags::{catalog_facts, edit_tags, list_tags, record_references};
     #[pymodule_export]
