@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
     from threading import Event
     from typing import TextIO
 
@@ -57,6 +58,18 @@ def step(text: str, note: str = "") -> Iterator[None]:
         raise
     line("done")
     sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def into(path: Path) -> Iterator[None]:
+    """Appends what is printed meanwhile, complaints included, to a log file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        path.open("a", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        yield
 
 
 def prompt(question: str) -> None:

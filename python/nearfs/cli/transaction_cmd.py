@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from nearfs.cli import output
 from nearfs.cli.repository_cmd import confirm
 from nearfs.errors import Busy
-from nearfs.publish import transaction
+from nearfs.publish import collection, transaction
 from nearfs.publish.repository import Repository
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def publish(names: Sequence[str], options: transaction.PublishOptions, *, verbos
             f"{committed['objects_new']} new objects, {committed['bytes_new']} bytes, "
             f"{committed['catalogs_new']} catalogs"
         )
+        collection.after_publish(repository, output.line)
     return 0
 
 

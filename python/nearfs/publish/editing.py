@@ -55,7 +55,7 @@ def show(
         revision.Head(committed["root_hash"], committed["root_size"], committed["revision"], committed["ttl_s"]),
         history=history,
         metainfo=present.meta_info,
-        garbage_collectable=present.garbage_collectable,
+        garbage_collectable=repository.is_on("CVMFS_GARBAGE_COLLECTION", default=present.garbage_collectable),
     )
     say("Remounting newly created repository revision")
     healing.heal(repository)

@@ -70,3 +70,31 @@ def exclusive(path: Path, refusal: str, exit_code: int = 1) -> Iterator[None]:
         except BlockingIOError:
             raise Busy(refusal, operation="lock", subject=str(path), exit_code=exit_code) from None
         yield
+
+
+@contextlib.contextmanager
+def shared(path: Path, refusal: str) -> Iterator[None]:
+    """Holds a lock file together with others who share it; raises `Busy` at once if one holds it `exclusive`ly.
+
+    A caller who may not open the lock file goes without: he can only look on.
+    """
+    try:
+        lock = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
+    except (PermissionError, FileNotFoundError):
+        yield
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(refusal, operation="lock", subject=str(path), exit_code=1) from None
+        yield
+
+
+def is_held(path: Path) -> bool:
+    """Tells whether a process holds a lock file `exclusive`ly at this moment."""
+    try:
+        with shared(path, ""):
+            return False
+    except Busy:
+        return True

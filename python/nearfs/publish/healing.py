@@ -29,6 +29,8 @@ def working(repository: Repository, refusal: str = "", exit_code: int = 1) -> Ab
     """
     repository.check_owner()
     refusal = refusal or f"Another publish process is active for {repository.fqrn}"
+    if files.is_held(repository.collecting_lock):
+        refusal = f"Garbage collection of {repository.fqrn} is running; try again when it is done"
     repository.spool.mkdir(parents=True, exist_ok=True)
     return files.exclusive(repository.spool / "is_publishing.lock", refusal, exit_code)
 

@@ -58,6 +58,16 @@ class Places:
         """Returns the directory of the server-wide JSON files."""
         return self._at("/srv/cvmfs/info/v1")
 
+    @property
+    def logs(self) -> Path:
+        """Returns the directory of what commands for all repositories write."""
+        return self._at("/var/log/cvmfs")
+
+    @property
+    def checking_all_lock(self) -> Path:
+        """Returns the lock file of `check -a`."""
+        return self._at("/var/spool/cvmfs/is_checking_all")
+
     def spool(self, fqrn: str) -> Path:
         """Returns the default spool directory of a repository."""
         return self._at("/var/spool/cvmfs") / fqrn

@@ -183,6 +183,11 @@ class Repository:
         return self.spool / "in_transaction.lock"
 
     @property
+    def collecting_lock(self) -> Path:
+        """Returns the lock file of garbage collection."""
+        return self.spool / "is_collecting.lock"
+
+    @property
     def is_in_transaction(self) -> bool:
         """Tells whether a transaction is open."""
         return self.transaction_flag.exists()

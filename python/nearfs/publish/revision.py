@@ -130,6 +130,13 @@ def _record(
         references=references,
         now_s=now_s,
     )
+    return replace_reflog(repository, algorithm, content)
+
+
+def replace_reflog(repository: Repository, algorithm: hashes.HashAlgorithm, content: bytes) -> str:
+    """Puts a reference log in place, its checksum known whatever is interrupted; returns the checksum."""
+    from nearfs import _native
+
     new = hashes.hash_text(content, algorithm)
     files.replace(repository.spool / "reflog.chksum.next", new)
     _native.write_named(str(repository.storage), REFLOG, content)
@@ -149,7 +156,7 @@ def reflog_checksum(repository: Repository) -> str | None:
         if (repository.storage / MANIFEST).exists() and repository.manifest().fields.reflog:
             message = (
                 f"{repository.storage / REFLOG} is missing, but the manifest names it; restore it from a backup, "
-                "since garbage collection will go by it"
+                f"or let 'cvmfs_server check -r {repository.fqrn}' rebuild it from what is reachable"
             )
             raise Corrupt(message, operation="read reference log", subject=repository.fqrn, exit_code=1) from None
         return None
@@ -162,7 +169,8 @@ def reflog_checksum(repository: Repository) -> str | None:
             return checksum
     message = (
         f"{repository.storage / REFLOG} is not the reference log that {repository.spool / 'reflog.chksum'} names; "
-        "restore it from a backup, or move it away: the next publish then starts a log that knows its own objects only"
+        "restore it from a backup, or move it away and let "
+        f"'cvmfs_server check -r {repository.fqrn}' rebuild it from what is reachable"
     )
     raise Corrupt(message, operation="read reference log", subject=repository.fqrn, exit_code=1)
 

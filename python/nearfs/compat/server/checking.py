@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 def check(words: Sequence[str]) -> int:
     """Verifies repositories."""
     options = Words("check", words, "cit:s:ra")
-    for flag, feature in (("-r", "repairing the log of references"), ("-a", "checking all repositories")):
-        if options.has(flag):
-            raise UsageError(f"Command check: option {flag} ({feature}) is not available in this version")
     wanted = check_cmd.CheckOptions(
         check_chunks=not options.has("-c"),
         verify_content=options.has("-i"),
         tag=options.value("-t"),
         subtree=options.value("-s"),
+        repair=options.has("-r"),
     )
+    if options.has("-a"):
+        if options.rest:
+            raise UsageError("Command check: -a checks all repositories, a name cannot be given as well")
+        return check_cmd.check_all(wanted)
     return check_cmd.check(options.several(), wanted)

@@ -62,8 +62,15 @@ COMMANDS = {
     ),
     "check": Command(
         "checking:check",
-        "[-c do not check for objects] [-i verify contents] [-t tag] [-s subtree] <repository name>",
+        "[-c do not check for objects] [-i verify contents] [-t tag] [-s subtree] [-r repair the log of references] "
+        "[-a all repositories that are due] <repository name>",
         "verifies catalogs, tags and the log of references",
+    ),
+    "gc": Command(
+        "collecting:gc",
+        "[-r revisions to keep] [-t time, newer revisions are kept] [-l list objects] [-L deletion log] "
+        "[-f no questions] [-d dry run] [-a all garbage-collectable repositories] <repository name>...",
+        "deletes what no kept revision and no tag needs",
     ),
     "list": Command("repositories:list_all", "", "lists the repositories of this machine"),
     "info": Command("repositories:info", "<repository name>", "prints what clients need to know"),
