@@ -75,6 +75,11 @@ COMMANDS = {
     "list": Command("repositories:list_all", "", "lists the repositories of this machine"),
     "info": Command("repositories:info", "<repository name>", "prints what clients need to know"),
     "mount": Command("repositories:mount", "[-a] <repository name>...", "restores the mounts after a reboot"),
+    "resign": Command(
+        "renewal:resign",
+        "[-w whitelist file] [-d days] [-f no questions] [-p sign the manifest instead] <repository name>...",
+        "signs whitelists for another 30 days",
+    ),
     "rmfs": Command(
         "repositories:rmfs",
         "[-p keep content and keys] [-f no questions] <repository name>...",
