@@ -441,6 +441,24 @@ def roll_back(storage: _Path, *, target: str, head: str, revision: int, hash_alg
     Raises `NotFound` if the old revision was collected, `Unsupported` if its schema is too old to be written.
     """
 
+def rewrite_catalogs(
+    storage: _Path,
+    *,
+    base_root_hash: str,
+    hash_algorithm: str,
+    rule: str,
+    uid_map: tuple[dict[int, int], int | None] | None,
+    gid_map: tuple[dict[int, int], int | None] | None,
+    ttl_s: int,
+    now_s: int,
+    progress: Progress,
+) -> Committed | None:
+    """Applies `rule` to every catalog of a revision; None where there is nothing to change.
+
+    Rules: `owners` (by the maps: exact ids, and what all others become), `hardlinks` (groups become files of their
+    own), `bulk-hashes` (chunked files lose the hash of the whole), `statistics` (counters are counted again).
+    """
+
 def put_object(storage: _Path, content: bytes, *, suffix: str, hash_algorithm: str) -> str:
     """Stores a compressed object (`X` certificate, `M` metainfo) and returns its hash."""
 

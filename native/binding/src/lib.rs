@@ -16,6 +16,7 @@ mod network;
 mod opening;
 mod progress;
 mod publish;
+mod rewriting;
 mod route;
 mod storage;
 mod sweep;
@@ -54,6 +55,8 @@ mod _native {
     use crate::progress::Progress;
     #[pymodule_export]
     use crate::publish::{create_repository, plan_publish, publish_source, roll_back};
+    #[pymodule_export]
+    use crate::rewriting::rewrite_catalogs;
     #[pymodule_export]
     use crate::route::Route;
     #[pymodule_export]

@@ -13,7 +13,7 @@ use crate::errors::Raised;
 use crate::progress::Progress;
 use crate::values;
 
-fn committed<'py>(py: Python<'py>, done: &Committed) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn committed<'py>(py: Python<'py>, done: &Committed) -> PyResult<Bound<'py, PyDict>> {
     let changes = &done.changes;
     let shown = PyDict::new(py);
     shown.set_item("root_hash", done.root_hash.to_string())?;

@@ -6,6 +6,7 @@ pub mod index;
 mod numbers;
 pub mod reader;
 mod references;
+mod rewriting;
 mod rows;
 pub mod schema;
 pub mod succession;
@@ -13,6 +14,7 @@ mod transfer;
 pub mod tree;
 pub mod writer;
 
+pub use rewriting::OwnerMap;
 pub use rows::{NestedRow, Row};
 pub use transfer::{Moved, Removed};
 pub use writer::{CatalogWriter, Finished, Previous, Seal};

@@ -87,6 +87,17 @@ impl CatalogWriter {
     /// Opens the uncompressed bytes of a catalog that is mounted at `mountpoint`; older revisions of schema 2.5 are
     /// brought up to date. `Corrupt` if it is no sound catalog of that place, `Unsupported` for other schemas.
     pub fn open(scratch: &Path, mountpoint: &RepoPath, bytes: &[u8]) -> Result<Self> {
+        let (writer, counters) = Self::open_uncounted(scratch, mountpoint, bytes)?;
+        Ok(Self { stored_counters: counters?, ..writer })
+    }
+
+    /// Does what [`Self::open`] does for a catalog whose counters may be missing; they come apart, and are zero in the
+    /// catalog.
+    pub fn open_uncounted(
+        scratch: &Path,
+        mountpoint: &RepoPath,
+        bytes: &[u8],
+    ) -> Result<(Self, Result<CatalogCounters>)> {
         let database = Database::from_bytes(scratch, subject_of(mountpoint), bytes)?;
         let written_for_revision: i64 = database.number_property("schema_revision")?.unwrap_or(0);
         schema::prepare_for_writing(&database)?;
@@ -97,10 +108,11 @@ impl CatalogWriter {
         }
         let rows = database.rows("SELECT counter, value FROM statistics", &[], |row| {
             Ok((database.text(row, 0)?, database.integer(row, 1)?))
-        })?;
-        let stored_counters =
-            CatalogCounters::from_rows(rows, written_for_revision).map_err(|e| database.corrupt(e))?;
-        Ok(Self { database, mountpoint: mountpoint.clone(), stored_counters })
+        });
+        let counters = rows
+            .and_then(|rows| CatalogCounters::from_rows(rows, written_for_revision).map_err(|e| database.corrupt(e)));
+        let stored_counters = CatalogCounters::default();
+        Ok((Self { database, mountpoint: mountpoint.clone(), stored_counters }, counters))
     }
 
     /// Returns where the catalog is mounted.

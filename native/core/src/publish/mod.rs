@@ -12,6 +12,7 @@ mod finish;
 mod overlay;
 mod pipeline;
 pub mod plan;
+mod rewrite;
 mod rollback;
 mod scan;
 mod tree;
@@ -24,6 +25,7 @@ use tree::CatalogTree;
 
 pub use create::create_repository;
 pub use plan::{Action, Change, Found, Label, Listed, Plan};
+pub use rewrite::{Rewrite, rewrite};
 pub use rollback::{Rollback, rollback};
 pub use types::{BaseRevision, ChangeCounts, Committed, NewRepository, PublishSettings, Source, Warning};
 

@@ -72,17 +72,7 @@ impl<'s> CatalogTree<'s> {
         let hash = row.hash.ok_or_else(|| {
             Error::new(ErrorKind::Corrupt, "open", format!("catalog {}: its parent knows no hash", row.path))
         })?;
-        let id = ObjectId::new(hash, ObjectKind::Catalog);
-        let stored = read_verified(self.store, &id, codec::stored_size_limit(CATALOG_LIMIT_BYTES))?;
-        if row.size_bytes > CATALOG_LIMIT_BYTES {
-            let subject = format!("{id} of {}: its parent says that it has {} bytes", row.path, row.size_bytes);
-            return Err(Error::new(ErrorKind::Corrupt, "open", subject));
-        }
-        let bytes = match row.size_bytes {
-            0 => codec::inflate_bounded(&stored, CATALOG_LIMIT_BYTES),
-            size_bytes => codec::inflate_exact(&stored, size_bytes),
-        }
-        .map_err(|e| Error::format("inflate", format!("{id} of {}", row.path), e))?;
+        let bytes = read_catalog(self.store, row, hash)?;
         let writer = CatalogWriter::open(&self.scratch, &row.path, &bytes)?;
         let stored_counters = writer.stored_counters();
         let nested = writer.nested()?.into_iter().map(|row| (row.path.as_bytes().to_vec(), row)).collect();
@@ -362,6 +352,21 @@ impl<'s> CatalogTree<'s> {
         self.last = None;
         Ok(())
     }
+}
+
+/// Returns the uncompressed bytes of the catalog that a parent's row names by `hash`.
+pub(super) fn read_catalog(store: &dyn Store, row: &NestedRow, hash: ContentHash) -> Result<Vec<u8>> {
+    let id = ObjectId::new(hash, ObjectKind::Catalog);
+    let stored = read_verified(store, &id, codec::stored_size_limit(CATALOG_LIMIT_BYTES))?;
+    if row.size_bytes > CATALOG_LIMIT_BYTES {
+        let subject = format!("{id} of {}: its parent says that it has {} bytes", row.path, row.size_bytes);
+        return Err(Error::new(ErrorKind::Corrupt, "open", subject));
+    }
+    match row.size_bytes {
+        0 => codec::inflate_bounded(&stored, CATALOG_LIMIT_BYTES),
+        size_bytes => codec::inflate_exact(&stored, size_bytes),
+    }
+    .map_err(|e| Error::format("inflate", format!("{id} of {}", row.path), e))
 }
 
 fn removed_node(id: NodeId) -> Error {
