@@ -24,6 +24,8 @@ class Committed(TypedDict):
     entries_added: int
     entries_removed: int
     entries_changed: int
+    counts: dict[str, int]
+    """Of what changed, by the columns of the statistics (`files_added`, `sz_bytes_added`, ...)."""
     warnings: list[str]
 
 

@@ -26,6 +26,15 @@ pub(crate) fn committed<'py>(py: Python<'py>, done: &Committed) -> PyResult<Boun
     shown.set_item("entries_added", changes.files_added + changes.directories_added)?;
     shown.set_item("entries_removed", changes.files_removed + changes.directories_removed)?;
     shown.set_item("entries_changed", changes.files_changed + changes.directories_changed)?;
+    let counts = PyDict::new(py);
+    counts.set_item("files_added", changes.files_added)?;
+    counts.set_item("files_removed", changes.files_removed)?;
+    counts.set_item("files_changed", changes.files_changed)?;
+    counts.set_item("directories_added", changes.directories_added)?;
+    counts.set_item("directories_removed", changes.directories_removed)?;
+    counts.set_item("directories_changed", changes.directories_changed)?;
+    counts.set_item("sz_bytes_added", changes.bytes_added)?;
+    shown.set_item("counts", counts)?;
     shown.set_item("warnings", done.warnings.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     Ok(shown)
 }

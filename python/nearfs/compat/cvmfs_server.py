@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = words[0].replace("_", "-")
     try:
         if name in commands.NOT_YET:
-            output.complain(f"cvmfs_server: the command '{name}' is not available in this version of nearfs")
+            output.complain(f"cvmfs_server: {commands.NOT_YET[name]}")
             return _FAILED
         command = commands.COMMANDS.get(name) or commands.OTHER_NAMES.get(name)
         if command is None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nearfs.errors import Busy, InvalidInput, NotFound, Untrusted
-from nearfs.publish import dirtab, editing, files, healing, interrupts, overlay, revision, tags, users
+from nearfs.publish import dirtab, editing, files, healing, interrupts, overlay, revision, statistics, tags, users
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +136,9 @@ def publish(
             with interrupts.held_off():
                 if overlay.mounted_at(repository.union) and not healing.took_effect(repository):
                     overlay.remount_union(repository, writable=True)
+            statistics.record_publish(repository, None, now_s, say, success=False)
             raise
+        statistics.record_publish(repository, committed, now_s, say)
         return committed
 
 

@@ -75,6 +75,48 @@ COMMANDS = {
     "list": Command("repositories:list_all", "", "lists the repositories of this machine"),
     "info": Command("repositories:info", "<repository name>", "prints what clients need to know"),
     "mount": Command("repositories:mount", "[-a] <repository name>...", "restores the mounts after a reboot"),
+    "catalog-chown": Command(
+        "maintenance:catalog_chown",
+        "-u <uid map file> -g <gid map file> <repository name>",
+        "gives all entries other owners",
+    ),
+    "eliminate-hardlinks": Command(
+        "maintenance:eliminate_hardlinks",
+        "[-f no questions] <repository name>",
+        "makes every name of a hardlink group a file of its own",
+    ),
+    "eliminate-bulk-hashes": Command(
+        "maintenance:eliminate_bulk_hashes",
+        "[-f no questions] <repository name>",
+        "removes the hashes of whole files where there are chunks",
+    ),
+    "fix-stats": Command(
+        "maintenance:fix_stats", "[-f no questions] <repository name>", "counts the statistics of all catalogs again"
+    ),
+    "print-stats": Command(
+        "statistics:print_stats",
+        "[-o output file] [-t publish_statistics|gc_statistics|properties] [-s separator] <repository name>",
+        "prints the statistics of publishing",
+    ),
+    "merge-stats": Command(
+        "statistics:merge_stats",
+        "[-o output file] <database> <database>",
+        "merges statistics databases of one repository",
+    ),
+    "update-repoinfo": Command(
+        "descriptions:update_repoinfo",
+        "[-f JSON file] <repository name>",
+        "replaces the repository's metainfo, or opens it in $EDITOR",
+    ),
+    "update-info": Command(
+        "descriptions:update_info",
+        "[-p no Apache] [-e do not edit]",
+        "makes and edits the description of this server",
+    ),
+    "skeleton": Command(
+        "descriptions:skeleton", "[-o owner] <directory>", "makes the directories of a repository's storage"
+    ),
+    "fix-permissions": Command("maintenance:fix_permissions", "", "says why no program here needs file capabilities"),
     "resign": Command(
         "renewal:resign",
         "[-w whitelist file] [-d days] [-f no questions] [-p sign the manifest instead] <repository name>...",
@@ -98,7 +140,22 @@ fix-permissions fix-stats gc import info ingest list list-catalogs masterkeycard
 print-stats publish resign rmfs rollback skeleton snapshot tag transaction update-geodb update-info update-repoinfo
 """
 
-NOT_YET = frozenset(_REFERENCE.split()) - COMMANDS.keys()
+# What the reference can do and this version cannot: what to do instead.
+INSTEAD = {
+    "add-replica": "copy the storage and the keys for now; replicas come with a later version",
+    "snapshot": "replicas come with a later version",
+    "migrate": "repositories of layout revision 143 only; migrate with cvmfs_server 2.12 first",
+    "enter": "open a transaction and work below /cvmfs as root, or as the owner of the repository",
+    "masterkeycard": "master keys lie in files: keep the .masterkey file offline, and copy it back for: resign",
+    "update-geodb": "clients sort servers by a Geo API; leave that to a stratum 1 of the reference for now",
+}
+
+NOT_YET = {
+    name: f"the command '{name}' is not available in this version of nearfs"
+    + (f"; {INSTEAD[name]}" if name in INSTEAD else "")
+    for name in _REFERENCE.split()
+    if name not in COMMANDS
+}
 
 
 def headline() -> str:
