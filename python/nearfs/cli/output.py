@@ -40,6 +40,11 @@ def line(text: str = "") -> None:
     sys.stdout.flush()
 
 
+def content(block: bytes) -> None:
+    """Writes bytes to standard output, as they are."""
+    sys.stdout.buffer.write(block)
+
+
 def complain(text: str) -> None:
     """Prints one line to standard error."""
     _print(sys.stderr, text)

@@ -6,11 +6,15 @@ Threading: root's commands, one at a time; every file is replaced as a whole.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import platform
 import shlex
 import subprocess
 from typing import TYPE_CHECKING
 
+from nearfs.config import syntax
 from nearfs.errors import InvalidInput, Unreachable
 from nearfs.publish import files
 from nearfs.publish.repository import LAYOUT_REVISION, Repository
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
 _APACHE_TIMEOUT_S = 60
 _INFO_PIECE = "cvmfs.info"
+# The release whose files and formats these are.
+_CVMFS_VERSION = "2.12.0"
 
 
 def default_settings(fqrn: str, places: Places, wanted: NewRepository | None = None) -> dict[str, str]:
@@ -182,9 +188,24 @@ def _apache(*command: str) -> None:
 def write_repositories_json(places: Places) -> None:
     """Writes the list of this machine's repositories for clients of the web server."""
     repositories = [{"name": name, "url": f"/cvmfs/{name}"} for name in Repository.all_names(places)]
-    document = {"schema": 1, "repositories": repositories, "replicas": []}
+    document = {"schema": 1, **_versions(places), "repositories": repositories, "replicas": []}
     places.info.mkdir(parents=True, exist_ok=True)
     files.replace(places.info / "repositories.json", json.dumps(document, indent=2) + "\n")
+
+
+def _versions(places: Places) -> dict[str, str]:
+    """Returns the versions of this software and of the system, unless the site keeps them to itself."""
+    site = places.configuration / "server.local"
+    parsed = syntax.parse_shell(str(site), dict(os.environ)) if site.is_file() else None
+    wanted = dict(parsed.values).get("CVMFS_PUBLISH_VERSIONS_IN_META_FILE", "true") if parsed else "true"
+    if wanted.lower() not in ("yes", "on", "1", "true"):
+        return {}
+    versions = {"cvmfs_version": _CVMFS_VERSION}
+    with contextlib.suppress(OSError):
+        system = platform.freedesktop_os_release()
+        keys = (("os_id", "ID"), ("os_version_id", "VERSION_ID"), ("os_pretty_name", "PRETTY_NAME"))
+        versions |= {name: system[key] for name, key in keys if key in system}
+    return versions
 
 
 def metainfo_skeleton() -> bytes:

@@ -1,0 +1,73 @@
+"""Stored repositories: info, check, lsrepo, tag_list, dirtab.
+
+Owns: their options. Threading: a short-lived command, one thread.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nearfs.cli import output, stored_cmd, tag_cmd
+from nearfs.cli.stored_cmd import Shown, Stored
+from nearfs.compat.server.words import UsageError
+from nearfs.compat.swissknife.verbs import Letters
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FACTS = "cCntmvgoMRe"
+
+
+def info(words: Sequence[str]) -> int:
+    """Prints facts of a repository."""
+    options = Letters("info", words, "r:u:l:cCntmvgohLXMRe", "r")
+    for letter in "LX":
+        if options.has(letter):
+            raise UsageError(f"info: option -{letter} is not available in this version")
+    wanted = "".join(letter for letter in _FACTS if options.has(letter))
+    place = Stored(options.value("r"))
+    return stored_cmd.info(place, wanted, labels=options.has("h"), mountpoint=options.value("u"))
+
+
+def check(words: Sequence[str]) -> int:
+    """Verifies the catalogs of a local storage; -c looks for data objects as well."""
+    options = Letters("check", words, "r:n:t:l:s:k:z:N:R:cdLa", "r")
+    return stored_cmd.check(
+        Stored(options.value("r")), tag=options.value("n"), subtree=options.value("s"), check_chunks=options.has("c")
+    )
+
+
+def lsrepo(words: Sequence[str]) -> int:
+    """Lists catalogs."""
+    options = Letters("lsrepo", words, "r:n:k:l:z:htdse", "r")
+    shown = Shown(tree=options.has("t"), hashes=options.has("d"), sizes=options.has("s"), entries=options.has("e"))
+    return stored_cmd.list_catalogs(Stored(options.value("r")), "", shown)
+
+
+def tag_list(words: Sequence[str]) -> int:
+    """Lists tags of a local storage."""
+    options = Letters("tag_list", words, "w:t:p:f:r:m:b:e:L:P:xB", "w")
+    listed = stored_cmd.tags(Stored(options.value("w")))
+    for line in tag_cmd.machine_lines(listed) if options.has("x") else tag_cmd.table_lines(listed):
+        output.line(line)
+    return 0
+
+
+def dirtab(words: Sequence[str]) -> int:
+    """Makes the markers of nested catalogs that a .cvmfsdirtab asks for."""
+    from nearfs.publish import dirtab as rules
+
+    options = Letters("dirtab", words, "d:u:s:b:w:t:x", "du")
+    content = Path(options.value("d")).read_bytes()
+    root = os.fsencode(options.value("u").rstrip("/"))
+    for directory in rules.matches(rules.parse(content), root):
+        marker = root + directory + b"/" + rules.MARKER
+        try:
+            os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        except FileExistsError:
+            continue
+        if options.has("x"):
+            output.line(f"creating nested catalog at {os.fsdecode(directory)}")
+    return 0

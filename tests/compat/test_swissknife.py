@@ -1,0 +1,109 @@
+"""`cvmfs_swissknife` and `cvmfs_publish` as scripts call them, over what the reference implementation wrote."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+from tests.support import processes
+from tests.support.golden import NAMES, Golden
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def run(*words: str | Path, program: str = "swissknife", check: bool = True) -> subprocess.CompletedProcess[str]:
+    return processes.run([sys.executable, "-m", f"nearfs.compat.cvmfs_{program}", *words], check=check)
+
+
+def filtered(*words: str, given: bytes, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "nearfs.compat.cvmfs_swissknife", *words]
+    return subprocess.run(command, input=given, capture_output=True, check=check, timeout=60)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_golden_repository_is_described_and_checked(golden: Golden, name: str) -> None:
+    storage = golden.repositories[name].storage
+    fields = {line[:1]: line[1:] for line in (storage / ".cvmfspublished").read_bytes().decode("latin-1").split("\n")}
+    facts = run("info", "-r", storage, "-c", "-n", "-t", "-v", "-g").stdout.splitlines()
+    assert facts == [fields["C"], name, fields["T"], fields["S"], fields["G"]]
+    assert run("info", "-r", f"file://{storage}", "-h", "-c").stdout == f"{'Root Catalog Hash:':<33}{fields['C']}\n"
+    assert run("info", "-r", storage, "-R").stdout.startswith(f"C{fields['C']}\n")
+    json.loads(run("info", "-r", storage, "-M").stdout)
+    assert run("check", "-r", storage, "-c").stdout.endswith("no problems found\n")
+    listed = run("tag_list", "-w", storage, "-x").stdout.splitlines()
+    assert {"trunk", "v1", "v2", "v3"} <= {line.split(" ")[0] for line in listed}
+    inspected = run("check", "-r", storage, "-n", "v1").stdout
+    assert inspected.endswith("no problems found\n")
+    catalogs = run("lsrepo", "-r", storage, "-d", "-s", "-e").stdout.splitlines()
+    hash_text, size, entries, path = catalogs[0].split(" ")
+    assert (hash_text, size, path) == (fields["C"], fields["B"] + "B", "/")
+    assert int(entries) > 1
+    assert run("lsrepo", "-r", storage, "-t").stdout.splitlines()[1].startswith("├─ /")
+    assert run("scrub", "-r", storage).stderr == ""
+    upstream = f"local,{storage}/data/txn,{storage}"
+    assert run("peek", "-d", ".cvmfspublished", "-r", upstream).stdout.endswith(".cvmfspublished available\n")
+    assert run("peek", "-d", "nothing", "-r", upstream, check=False).returncode == 1
+
+
+def test_damage_in_a_storage_is_found(golden: Golden, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "ab").mkdir(parents=True)
+    (data / "txn").mkdir()
+    content = b"content"
+    text = hashlib.sha1(content, usedforsecurity=False).hexdigest()
+    (data / text[:2]).mkdir(exist_ok=True)
+    (data / text[:2] / text[2:]).write_bytes(content)
+    assert run("scrub", "-r", tmp_path).returncode == 0
+    (data / "ab" / ("0" * 38)).write_bytes(content)
+    (data / "ab" / ("1" * 38 + "Q")).write_bytes(content)
+    (data / "ab" / "short").write_bytes(content)
+    (data / "abc").mkdir()
+    (data / "ab" / "link").symlink_to("short")
+    done = run("scrub", "-r", tmp_path, check=False)
+    assert done.returncode == 1
+    for alert in (
+        "mismatch of file name",
+        "unknown object modifier",
+        "malformed content hash",
+        "subdir length",
+        "symlink",
+    ):
+        assert alert in done.stderr
+    assert len(run("scrub", "-r", tmp_path, "-m", check=False).stderr.splitlines()) == 5
+
+
+def test_streams_hashes_and_grafts(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 9000
+    stored = filtered("zpipe", given=content).stdout
+    assert zlib.decompress(stored) == content
+    assert filtered("zpipe", "-d", given=stored).stdout == content
+    assert filtered("zpipe", "-d", given=stored[:-9], check=False).returncode == 1
+    sha1 = hashlib.sha1(b"text", usedforsecurity=False).hexdigest()
+    assert run("hash", "-a", "sha1", "-i", "text", program="publish").stdout == f"{sha1}\n"
+    assert run("hash", "-a", "shake128", "-f", "-i", "text").stdout.endswith("-SHAKE128\n")
+    tree = tmp_path / "tree"
+    (tree / "below").mkdir(parents=True)
+    (tree / "below" / "big").write_bytes(content)
+    out = tmp_path / "out"
+    said = run("graft", "-i", tree, "-o", out, "-c", "1", "-Z", "default", "-v").stdout
+    assert said == f"Grafting {tree}/below/big to {out}/below/big\n"
+    assert (out / "below" / "big").read_bytes() == b""
+    lines = dict(line.split("=") for line in (out / "below" / ".cvmfsgraft-big").read_text().splitlines())
+    assert (lines["size"], lines["compression"]) == (str(len(content)), "zlib")
+    assert lines["chunk_offsets"] == "0,1048576,2097152"
+    assert lines["checksum"] == hashlib.sha1(stored, usedforsecurity=False).hexdigest()
+    assert len(lines["chunk_checksums"].split(",")) == 3
+
+
+def test_what_is_not_available_says_what_to_use() -> None:
+    for words, said in ((("pull",), "later version"), (("sync",), "cvmfs_server publish"), (("nonsense",), "unknown")):
+        done = run(*words, check=False)
+        assert (done.returncode, said in done.stderr) == (1, True)
+    assert "2.12.0" in run("version").stdout
+    assert "2.12.0" in run("--version", program="publish").stdout
+    assert "parameter -r missing" in run("info", check=False).stderr
+    assert "does not exist" in run("abort", "-f", "none.example.org", program="publish", check=False).stderr
