@@ -117,8 +117,8 @@ def test_signatures_and_descriptions_are_renewed(publisher: Publisher, tmp_path:
     document = tmp_path / "new.json"
     document.write_text('{"administrator": "A"}')
     publisher.server("update-repoinfo", "-f", document, publisher.fqrn)
-    words = [*command("x")[:2], "nearfs.compat.cvmfs_swissknife", "info", "-r", publisher.storage, "-M"]
-    assert json.loads(processes.run(words).stdout) == {"administrator": "A"}
+    read = [*command("x")[:2], "nearfs.compat.cvmfs_swissknife", "info", "-r", publisher.storage, "-M"]
+    assert json.loads(processes.run(read).stdout) == {"administrator": "A"}
     document.write_text("{")
     for path, said in ((document, "The provided JSON file is invalid. See below:"), (tmp_path / "no", "doesn't exist")):
         refused = publisher.server("update-repoinfo", "-f", path, publisher.fqrn, check=False)
