@@ -165,7 +165,7 @@ def _opened(path: Path, fqrn: str) -> sqlite3.Connection:
 
 
 def _prune(database: sqlite3.Connection, days: int) -> None:
-    oldest = _stamp(time.time() - days * 86400)
+    oldest = _stamp(max(0.0, time.time() - days * 86400))
     for table in ("publish_statistics", "gc_statistics"):
         database.execute(f"DELETE FROM {table} WHERE start_time < ?", (oldest,))  # noqa: S608 - a name of ours
 
