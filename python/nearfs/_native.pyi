@@ -50,6 +50,8 @@ __all__ = [
     "read_object",
     "rebuild_references",
     "record_references",
+    "rewrite_catalogs",
+    "roll_back",
     "start_log",
     "sync_storage",
     "write_named",
