@@ -8,7 +8,17 @@ may block let other Python threads run. Nothing here calls back into Python.
 import os
 from typing import Final, TypeAlias, Unpack, final
 
-from nearfs.records import Committed, Finding, Head, KeptRevision, MountRequest, Swept, Tag
+from nearfs.records import (
+    Committed,
+    Finding,
+    Head,
+    KeptRevision,
+    MountRequest,
+    PublishRequest,
+    Swept,
+    Tag,
+    Target,
+)
 
 _Path: TypeAlias = str | os.PathLike[str]
 
@@ -431,6 +441,17 @@ def publish(
 
     `source` is the writable layer of an overlay (`is_overlay`), or a whole tree that replaces the content.
     """
+
+def publish_into(storage: _Path, *, progress: Progress, target: Target, request: PublishRequest) -> Committed:
+    """Stores what changes in one directory of the repository, and the catalogs that say so.
+
+    The source in `request` is an archive or a directory, as `target` says. Raises `Corrupt` for a damaged archive.
+    """
+
+def plan_into(
+    storage: _Path, *, progress: Progress, target: Target, request: PublishRequest
+) -> tuple[list[str], list[str]]:
+    """Returns what `publish_into` would change, a line an entry as from `plan_publish`, and its warnings."""
 
 def plan_publish(
     storage: _Path, *, base_root_hash: str, source: _Path, is_overlay: bool, ignore_special_files: bool

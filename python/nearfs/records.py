@@ -20,6 +20,8 @@ class Committed(TypedDict):
     ttl_s: int
     objects_new: int
     bytes_new: int
+    objects_reused: int
+    bytes_added: int
     catalogs_new: int
     entries_added: int
     entries_removed: int
@@ -27,6 +29,37 @@ class Committed(TypedDict):
     counts: dict[str, int]
     """Of what changed, by the columns of the statistics (`files_added`, `sz_bytes_added`, ...)."""
     warnings: list[str]
+
+
+class PublishRequest(TypedDict):
+    """What the engine is told about a publish. Chunk sizes are minimum, average, maximum in bytes; None: no chunks."""
+
+    base_root_hash: str
+    source: str
+    is_overlay: bool
+    hash_algorithm: str
+    compression: str
+    chunk_sizes: tuple[int, int, int] | None
+    include_xattrs: bool
+    include_mtime_ns: bool
+    ignore_special_files: bool
+    ttl_s: int
+    revision: int | None
+    now_s: int
+
+
+class Target(TypedDict):
+    """Where a publish without a transaction goes: a path of the repository, and what else happens there.
+
+    `kind` is archive, stdin, directory or nothing (deletions alone). Owner None keeps the source's numbers.
+    """
+
+    kind: str
+    path: bytes
+    deletions: list[bytes]
+    owner: tuple[int, int] | None
+    makes_catalog: bool
+    mirrors: bool
 
 
 class Tag(TypedDict):

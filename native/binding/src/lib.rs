@@ -15,6 +15,7 @@ mod mount;
 mod network;
 mod opening;
 mod progress;
+mod into;
 mod publish;
 mod rewriting;
 mod route;
@@ -53,6 +54,8 @@ mod _native {
     use crate::mount::{Mount, clear_stale_mount, is_mounted, mount};
     #[pymodule_export]
     use crate::progress::Progress;
+    #[pymodule_export]
+    use crate::into::{plan_into, publish_into};
     #[pymodule_export]
     use crate::publish::{create_repository, plan_publish, publish_source, roll_back};
     #[pymodule_export]

@@ -23,6 +23,8 @@ pub(crate) fn committed<'py>(py: Python<'py>, done: &Committed) -> PyResult<Boun
     shown.set_item("objects_new", done.objects_new)?;
     shown.set_item("bytes_new", done.bytes_new)?;
     shown.set_item("catalogs_new", done.catalogs_new)?;
+    shown.set_item("bytes_added", changes.bytes_added)?;
+    shown.set_item("objects_reused", done.objects_reused)?;
     shown.set_item("entries_added", changes.files_added + changes.directories_added)?;
     shown.set_item("entries_removed", changes.files_removed + changes.directories_removed)?;
     shown.set_item("entries_changed", changes.files_changed + changes.directories_changed)?;
@@ -62,9 +64,9 @@ pub(crate) fn create_repository<'py>(
 /// What a publish is told; filled by name from Python.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct PublishRequest {
-    base_root_hash: String,
-    source: PathBuf,
+pub(crate) struct PublishRequest {
+    pub(crate) base_root_hash: String,
+    pub(crate) source: PathBuf,
     is_overlay: bool,
     hash_algorithm: String,
     compression: String,
@@ -78,7 +80,7 @@ struct PublishRequest {
 }
 
 impl PublishRequest {
-    fn settings(&self) -> Result<PublishSettings, Raised> {
+    pub(crate) fn settings(&self) -> Result<PublishSettings, Raised> {
         let mut settings = PublishSettings::new(self.now_s);
         settings.hash_algorithm = values::algorithm(&self.hash_algorithm)?;
         settings.compression = values::compression(&self.compression)?;

@@ -14,6 +14,7 @@ from nearfs.errors import NearfsError
 
 # Command -> (module in nearfs.cli, one line of help): the help of the group is printed without importing any of them.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "publish": ("publish_cmd", "Publish a directory or a tar archive into a path of a repository."),
     "serve": ("serve_cmd", "Serve repositories over HTTP."),
 }
 

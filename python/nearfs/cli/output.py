@@ -98,7 +98,8 @@ def follow(counts: Callable[[], dict[str, int]], done: Event, every_s: float) ->
         task = bar.add_task("reading changes", total=None)
         while not done.wait(every_s):
             now = counts()
-            files = f"{now['files_done']:,} of {now['files_total']:,} files"
+            # How many files a stream holds is known at its end.
+            files = f"{now['files_done']:,}" + (f" of {now['files_total']:,}" if now["files_total"] else "") + " files"
             bar.update(task, description=files, total=now["bytes_total"] or None, completed=now["bytes_done"])
 
 

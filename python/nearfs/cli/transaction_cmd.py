@@ -1,30 +1,25 @@
 """Opens, publishes and aborts transactions (server.md 3.4 to 3.6).
 
 Owns: hooks of the words, progress on a terminal, confirmations. Does not own: what a transaction is.
-Threading: the publish runs in the main thread; on a terminal a second thread draws its progress.
+Threading: a command's main thread.
 """
 
 from __future__ import annotations
 
-import contextlib
 import random
-import threading
 import time
 from typing import TYPE_CHECKING
 
-from nearfs.cli import output
+from nearfs.cli import output, summary
 from nearfs.cli.repository_cmd import confirm
 from nearfs.errors import Busy
 from nearfs.publish import collection, transaction
 from nearfs.publish.repository import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from nearfs._native import Progress
+    from collections.abc import Sequence
 
 _INTERRUPTED = 4
-_DRAW_EVERY_S = 0.2
 _RETRY_S = (0.5, 5.0)
 
 
@@ -57,40 +52,14 @@ def abort(names: Sequence[str], *, force: bool) -> int:
 
 def publish(names: Sequence[str], options: transaction.PublishOptions, *, verbose: bool) -> int:
     """Publishes open transactions and says what became of them."""
-    from nearfs import _native
-
     for name in names:
         repository = Repository.load(name)
         if verbose and repository.is_in_transaction:
             for change in transaction.planned(repository):
                 output.line(change)
         output.line("Swissknife Sync: Processing changes...")
-        progress = _native.Progress()
-        with drawn(progress):
-            committed = transaction.publish(repository, options, progress=progress, say=output.line)
-        for warning in committed["warnings"]:
-            output.complain(f"Warning: {warning}")
-        output.line(
-            f"Published revision {committed['revision']} of {name}: {committed['entries_added']} added, "
-            f"{committed['entries_changed']} changed, {committed['entries_removed']} removed; "
-            f"{committed['objects_new']} new objects, {committed['bytes_new']} bytes, "
-            f"{committed['catalogs_new']} catalogs"
-        )
+        with summary.watching() as watched:
+            committed = transaction.publish(repository, options, progress=watched.progress, say=output.line)
+        watched.end(name, committed)
         collection.after_publish(repository, output.line)
     return 0
-
-
-@contextlib.contextmanager
-def drawn(progress: Progress) -> Iterator[None]:
-    """Draws a progress bar while a publish runs, where a person is looking."""
-    if not output.on_terminal():
-        yield
-        return
-    done = threading.Event()
-    thread = threading.Thread(target=output.follow, args=(progress.counts, done, _DRAW_EVERY_S), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join(timeout=2)

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nearfs.errors import Busy
-from nearfs.publish import healing, revision
+from nearfs.publish import healing, revision, trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,17 +22,25 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def exclusive(repository: Repository, *, in_transaction: str, publishing: str) -> Iterator[ManifestFields]:
+def exclusive(
+    repository: Repository, *, in_transaction: str, publishing: str, mounts: bool = True
+) -> Iterator[ManifestFields]:
     """Holds a repository without an open transaction; yields what its manifest says.
+
+    Without `mounts` nothing is mounted, and whoever can write the storage and read the keys may do it.
 
     Raises `Busy` with the sentence `in_transaction` or `publishing`, `Untrusted` for a whitelist that is expired.
     """
     _check_closed(repository, in_transaction)
-    with healing.working(repository, publishing):
+    with healing.working(repository, publishing, mounts=mounts):
         # Again: one may have been opened before the lock was ours.
         _check_closed(repository, in_transaction)
         # Before what follows notes an activation of its own: a publish may still have to be cleaned up after a kill.
-        healing.heal(repository)
+        if mounts:
+            healing.heal(repository)
+        else:
+            _check_finished(repository)
+            trust.check_manifest(repository)
         revision.check_whitelist(repository, time.time())
         yield repository.manifest().fields
 
@@ -42,12 +50,24 @@ def _check_closed(repository: Repository, sentence: str) -> None:
         raise Busy(sentence, operation="change repository", subject=repository.fqrn, exit_code=1)
 
 
+def _check_finished(repository: Repository) -> None:
+    # Not finished here: its mounts are not ours to undo.
+    if repository.is_in_transaction:
+        message = (
+            f"the last publish of {repository.fqrn} was killed after it took effect; "
+            f"finish it first: cvmfs_server mount {repository.fqrn}"
+        )
+        raise Busy(message, operation="change repository", subject=repository.fqrn, exit_code=1)
+
+
 def show(
     repository: Repository,
     committed: Committed,
     history: str | None,
     present: ManifestFields,
     say: Callable[[str], None],
+    *,
+    mounts: bool = True,
 ) -> None:
     """Makes stored catalogs the newest revision, closes the transaction and mounts what readers now see."""
     revision.activate(
@@ -57,5 +77,8 @@ def show(
         metainfo=present.meta_info,
         garbage_collectable=repository.is_on("CVMFS_GARBAGE_COLLECTION", default=present.garbage_collectable),
     )
+    if not mounts:
+        healing.follow(repository, say)
+        return
     say("Remounting newly created repository revision")
     healing.heal(repository)

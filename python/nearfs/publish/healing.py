@@ -12,22 +12,30 @@ Threading: one command at a time holds `is_publishing.lock`.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from nearfs.publish import files, overlay, revision, trust
+from nearfs.errors import NearfsError
+from nearfs.publish import access, files, overlay, revision, trust
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from nearfs.publish.repository import Repository
 
 
-def working(repository: Repository, refusal: str = "", exit_code: int = 1) -> AbstractContextManager[None]:
+def working(
+    repository: Repository, refusal: str = "", exit_code: int = 1, *, mounts: bool = True
+) -> AbstractContextManager[None]:
     """Holds the repository for one command that changes it; raises `Busy` at once if another one does.
 
-    Raises `PermissionDenied` for a caller who may not change it.
+    Raises `PermissionDenied` for a caller who may not change it. Without `mounts` the command will mount nothing.
     """
-    repository.check_owner()
+    if mounts:
+        repository.check_owner()
+    else:
+        access.check(repository)
     refusal = refusal or f"Another publish process is active for {repository.fqrn}"
     if files.is_held(repository.collecting_lock):
         refusal = f"Garbage collection of {repository.fqrn} is running; try again when it is done"
@@ -77,6 +85,21 @@ def heal(repository: Repository) -> list[str]:
         overlay.remount_union(repository, writable=writable)
         done.append(f"remounted {repository.union} {'read-write' if writable else 'read-only'}")
     return done
+
+
+def follow(repository: Repository, say: Callable[[str], None]) -> None:
+    """Ends a publish that mounted nothing: mounts that exist show the new revision if the caller may change them.
+
+    Where the caller may not, they stay as they are; the next command that uses them puts them right.
+    """
+    files.remove(revision.note_path(repository))
+    if os.geteuid() != 0 or not overlay.mounted_at(repository.union):
+        return
+    try:
+        heal(repository)
+    except NearfsError as error:
+        # The revision is published whatever becomes of a mount.
+        say(f"Note: {repository.union} still shows the revision before: {error}")
 
 
 def heal_exclusively(repository: Repository) -> list[str]:

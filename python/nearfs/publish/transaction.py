@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from nearfs.errors import Busy, InvalidInput, NotFound, Untrusted
 from nearfs.publish import dirtab, editing, files, healing, interrupts, overlay, revision, statistics, tags, users
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nearfs._native import Progress
     from nearfs.publish.repository import Repository
-    from nearfs.records import Committed
+    from nearfs.records import Committed, PublishRequest
 
 _EXIT_OPEN = 17
 _ALREADY_OPEN = "CernVM-FS transaction error: another transaction is already open"
@@ -29,6 +29,7 @@ _EXIT_NOT_OPEN = 22
 _EXIT_NO_PATH = 2
 _EXIT_NO_DIRECTORY = 20
 _WARN_BELOW_HOURS = 12
+_Outcome = TypeVar("_Outcome")
 
 
 def _silent(_text: str) -> None:
@@ -148,27 +149,41 @@ def _store_changes(
     """Stores objects and catalogs of the scratch area; an interrupt stops it at the next file."""
     from nearfs import _native
 
-    def store() -> Committed:
-        return _native.publish(
-            str(repository.storage),
-            base_root_hash=base_root_hash,
-            source=str(repository.scratch),
-            is_overlay=True,
-            hash_algorithm=repository.hash_algorithm.value,
-            compression=options.compression or repository.text("CVMFS_COMPRESSION_ALGORITHM", "default"),
-            chunk_sizes=repository.chunk_sizes,
-            include_xattrs=repository.is_on("CVMFS_INCLUDE_XATTRS"),
-            include_mtime_ns=repository.is_on("CVMFS_ENABLE_MTIME_NS"),
-            ignore_special_files=repository.is_on("CVMFS_IGNORE_SPECIAL_FILES"),
-            ttl_s=repository.number("CVMFS_REPOSITORY_TTL", 240),
-            revision=options.manual_revision,
-            now_s=now_s,
-            progress=progress,
-        )
+    asked = request(repository, options, base_root_hash, now_s, source=str(repository.scratch), is_overlay=True)
+    return beside_main(lambda: _native.publish(str(repository.storage), progress=progress, **asked), progress)
 
+
+def request(
+    repository: Repository,
+    options: PublishOptions,
+    base_root_hash: str,
+    now_s: int,
+    *,
+    source: str,
+    is_overlay: bool,
+) -> PublishRequest:
+    """Returns what the engine is told about a publish: the repository's settings and what the options change."""
+    return {
+        "base_root_hash": base_root_hash,
+        "source": source,
+        "is_overlay": is_overlay,
+        "hash_algorithm": repository.hash_algorithm.value,
+        "compression": options.compression or repository.text("CVMFS_COMPRESSION_ALGORITHM", "default"),
+        "chunk_sizes": repository.chunk_sizes,
+        "include_xattrs": repository.is_on("CVMFS_INCLUDE_XATTRS"),
+        "include_mtime_ns": repository.is_on("CVMFS_ENABLE_MTIME_NS"),
+        "ignore_special_files": repository.is_on("CVMFS_IGNORE_SPECIAL_FILES"),
+        "ttl_s": repository.number("CVMFS_REPOSITORY_TTL", 240),
+        "revision": options.manual_revision,
+        "now_s": now_s,
+    }
+
+
+def beside_main(work: Callable[[], _Outcome], progress: Progress) -> _Outcome:
+    """Runs the engine's part of a command; an interrupt stops it at the next file."""
     # Python sees a signal only between its own steps, so the engine works beside the main thread.
     with ThreadPoolExecutor(1) as worker:
-        running = worker.submit(store)
+        running = worker.submit(work)
         try:
             return running.result()
         except KeyboardInterrupt:

@@ -58,6 +58,7 @@ pub fn create_repository(store: &dyn Store, new: &NewRepository) -> Result<Commi
         ttl_s: DEFAULT_TTL_S,
         objects_new: tally.objects(),
         bytes_new: tally.bytes(),
+        objects_reused: tally.reused(),
         catalogs_new: 1,
         changes: ChangeCounts::default(),
         warnings: Vec::new(),

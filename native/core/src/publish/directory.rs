@@ -5,22 +5,66 @@
 //! stored.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use nearfs_format::dirent::{Entry, FileType};
 use nearfs_format::path::RepoPath;
+use nearfs_format::xattr::XattrList;
 
 use super::plan::{Action, Found};
 use super::scan::{Scan, XattrNames, refused};
 use super::types::Warning;
 use crate::error::Result;
 
+/// What a directory gets that nobody described (format.md 10.4).
+const IMPLIED_MODE: u32 = 0o40_755;
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
 impl Scan<'_, '_> {
-    /// Walks the directory.
-    pub(super) fn directory(&mut self) -> Result<()> {
-        // The flag says whether the base revision has the directory.
-        let mut pending = vec![(RepoPath::root(), true)];
+    /// Compares with the target's directory, and makes what is missing on the way to it.
+    pub(super) fn subtree(&mut self, stat: &fs::Metadata, mirrors: bool) -> Result<()> {
+        let target = self.target.clone();
+        if target.names().next() == Some(b".cvmfs") {
+            return Err(refused(&target, "the directory /.cvmfs is reserved"));
+        }
+        if target.is_root() {
+            return self.directory(mirrors);
+        }
+        let xattrs = XattrNames::of(&self.host(&target), &mut Vec::new())?;
+        let Some(found) = self.look(&target, stat, &xattrs)? else { return Ok(()) };
+        let (mut above, mut parent) = (Vec::new(), target.parent());
+        while let Some(path) = parent.filter(|path| !path.is_root()) {
+            parent = path.parent();
+            above.push(path);
+        }
+        let mut in_base = true;
+        for path in above.into_iter().rev() {
+            match self.base_entry(&path, in_base)? {
+                Some(entry) if entry.is_directory() => {}
+                Some(_) => return Err(refused(&path, format!("it is no directory, {target} cannot be in it"))),
+                None => {
+                    in_base = false;
+                    let (mode, mtime, xattrs) = (IMPLIED_MODE, self.settings.now, XattrList::default());
+                    self.push(&path, Action::Add(Found { mode, mtime, mtime_ns: 0, xattrs, ..found.clone() }));
+                }
+            }
+        }
+        let before = self.base_entry(&target, in_base)?;
+        self.compare(&target, found, before.as_ref());
+        self.walk(vec![(target, before.is_some_and(|entry| entry.is_directory()))], mirrors)
+    }
+
+    fn base_entry(&mut self, path: &RepoPath, in_base: bool) -> Result<Option<Entry>> {
+        if in_base { Ok(self.tree.find(path)?.map(|row| row.entry)) } else { Ok(None) }
+    }
+
+    /// Walks the directory, which stands for the whole repository.
+    pub(super) fn directory(&mut self, mirrors: bool) -> Result<()> {
+        self.walk(vec![(RepoPath::root(), true)], mirrors)
+    }
+
+    /// Walks directories; the flag of each says whether the base revision has it.
+    fn walk(&mut self, mut pending: Vec<(RepoPath, bool)>, mirrors: bool) -> Result<()> {
         let mut buffer = Vec::new();
         while let Some((directory, in_base)) = pending.pop() {
             let mut base = if in_base { self.base_entries(&directory)? } else { BTreeMap::new() };
@@ -46,7 +90,7 @@ impl Scan<'_, '_> {
                 }
                 self.compare(&path, found, before.as_ref());
             }
-            for name in base.keys() {
+            for name in base.keys().filter(|_| mirrors) {
                 let path = directory.join(name).map_err(|e| refused(&directory, e))?;
                 self.push(&path, Action::Remove);
             }

@@ -15,6 +15,7 @@ pub mod plan;
 mod rewrite;
 mod rollback;
 mod scan;
+mod tar;
 mod tree;
 pub mod types;
 
@@ -24,6 +25,7 @@ use crate::store::Store;
 use tree::CatalogTree;
 
 pub use create::create_repository;
+pub use tar::{Archive, IngestSettings};
 pub use plan::{Action, Change, Found, Label, Listed, Plan};
 pub use rewrite::{Rewrite, rewrite};
 pub use rollback::{Rollback, rollback};
@@ -73,6 +75,41 @@ pub fn publish(
     commit_plan(tree, store, plan, settings, progress)
 }
 
+/// Publishes a tar archive, which is read once and never unpacked; without one, only the deletions of `ingest`.
+///
+/// # Errors
+///
+/// `Corrupt` for a damaged archive or base catalog, `InvalidInput` for members that must not be published,
+/// `Unsupported` for forms that this version does not read, `Cancelled` on request. Nothing visible has changed then.
+pub fn ingest(
+    store: &dyn Store,
+    base: &BaseRevision,
+    archive: Option<&Archive>,
+    ingest: &IngestSettings,
+    settings: &PublishSettings,
+    progress: &Progress,
+) -> Result<Committed> {
+    store.clear_leftovers()?;
+    let mut tree = CatalogTree::open(store, base.root_hash)?;
+    commit::next_revision(&tree, settings)?;
+    let tally = pipeline::Tally::default();
+    let (plan, contents) = tar::ingest(&mut tree, store, archive, ingest, settings, progress, Some(&tally))?;
+    commit_contents(tree, store, plan, contents, settings, progress, &tally)
+}
+
+/// Compares an archive with the base revision; stores nothing. Files of equal attributes count as equal.
+pub fn plan_ingest(
+    store: &dyn Store,
+    base: &BaseRevision,
+    archive: Option<&Archive>,
+    ingest: &IngestSettings,
+    settings: &PublishSettings,
+    progress: &Progress,
+) -> Result<Plan> {
+    let mut tree = CatalogTree::open(store, base.root_hash)?;
+    Ok(tar::ingest(&mut tree, store, archive, ingest, settings, progress, None)?.0)
+}
+
 fn commit_plan(
     tree: CatalogTree<'_>,
     store: &dyn Store,
@@ -82,7 +119,19 @@ fn commit_plan(
 ) -> Result<Committed> {
     let tally = pipeline::Tally::default();
     let contents = pipeline::store_contents(store, &plan, settings, progress, &tally)?;
-    let done = commit::commit(tree, store, &plan, contents, settings, progress, &tally)?;
+    commit_contents(tree, store, plan, contents, settings, progress, &tally)
+}
+
+fn commit_contents(
+    tree: CatalogTree<'_>,
+    store: &dyn Store,
+    plan: Plan,
+    contents: Vec<Option<pipeline::Content>>,
+    settings: &PublishSettings,
+    progress: &Progress,
+    tally: &pipeline::Tally,
+) -> Result<Committed> {
+    let done = commit::commit(tree, store, &plan, contents, settings, progress, tally)?;
     store.sync()?;
     Ok(Committed {
         root_hash: done.tree.root.hash,
@@ -91,6 +140,7 @@ fn commit_plan(
         ttl_s: settings.ttl_s,
         objects_new: tally.objects(),
         bytes_new: tally.bytes(),
+        objects_reused: tally.reused(),
         catalogs_new: done.tree.catalogs,
         changes: done.changes,
         warnings: plan.warnings,

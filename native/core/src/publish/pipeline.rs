@@ -46,6 +46,7 @@ pub(super) struct Content {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     objects: AtomicU64,
+    reused: AtomicU64,
     bytes: AtomicU64,
 }
 
@@ -54,11 +55,17 @@ impl Tally {
         if stored.was_new {
             self.objects.fetch_add(1, Ordering::Relaxed);
             self.bytes.fetch_add(size_bytes, Ordering::Relaxed);
+        } else {
+            self.reused.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     pub(super) fn objects(&self) -> u64 {
         self.objects.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn reused(&self) -> u64 {
+        self.reused.load(Ordering::Relaxed)
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -218,7 +225,7 @@ impl<'s, 'p> Worker<'s, 'p> {
     }
 
     fn file(&mut self, change: usize, path: &RepoPath, found: &Found, sender: &Sender<Piece>) -> Result<()> {
-        let mut source = SourceFile::open(&self.shared.plan.source, path, found)?;
+        let mut source = SourceFile::open(&self.shared.plan.source, &self.shared.plan.target, path, found)?;
         if let Some(sizes) = self.shared.sizes_for(found) {
             self.cut(change, &mut source, sizes, sender)?;
         } else {
@@ -351,8 +358,8 @@ struct SourceFile<'p> {
 }
 
 impl<'p> SourceFile<'p> {
-    fn open(source: &std::path::Path, path: &'p RepoPath, found: &'p Found) -> Result<Self> {
-        let host = host_path(source, path);
+    fn open(source: &std::path::Path, target: &RepoPath, path: &'p RepoPath, found: &'p Found) -> Result<Self> {
+        let host = host_path(source, target, path);
         // Not through a symlink, and not waiting for the writer of a fifo, if one took the file's place.
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(&host).map_err(|e| {

@@ -64,8 +64,10 @@ pub struct Change {
 /// The changes of one publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The directory that the paths of files are relative to.
+    /// The directory on disk that stands for `target`.
     pub source: PathBuf,
+    /// The directory of the repository that changes.
+    pub target: RepoPath,
     /// Changes, sorted by path.
     pub changes: Vec<Change>,
     /// What was left out, in the order of paths.

@@ -23,34 +23,49 @@ const VIRTUAL_DIRECTORY: &[u8] = b"/.cvmfs";
 const GRAFT_PREFIX: &[u8] = b".cvmfsgraft-";
 const BUNDLES: &[u8] = b".cvmfsbundles";
 /// Attributes that a union file system keeps for itself.
-const UNION_XATTRS: [&[u8]; 4] = [b"trusted.overlay.", b"user.overlay.", b"user.fuseoverlayfs.", b"trusted.aufs."];
+pub(super) const UNION_XATTRS: [&[u8]; 4] = [b"trusted.overlay.", b"user.overlay.", b"user.fuseoverlayfs.", b"trusted.aufs."];
 /// Linux allows lists of attribute names up to 64 KiB (`XATTR_LIST_MAX`), and values as long.
 const XATTR_LIST_BYTES: usize = 64 << 10;
 
 /// Compares a source with the base revision.
 pub(super) fn scan(tree: &mut CatalogTree<'_>, source: &Source, settings: &PublishSettings) -> Result<Plan> {
-    let (Source::Overlay { upper: directory } | Source::Directory { path: directory }) = source;
-    let mut scan = Scan { tree, settings, source: directory.clone(), changes: Vec::new(), warnings: Vec::new() };
+    let (Source::Overlay { upper: directory }
+    | Source::Directory { path: directory }
+    | Source::Subtree { path: directory, .. }) = source;
+    let mut scan = Scan {
+        tree,
+        settings,
+        source: directory.clone(),
+        target: RepoPath::root(),
+        owner: None,
+        changes: Vec::new(),
+        warnings: Vec::new(),
+    };
     let stat = fs::metadata(directory).map_err(|e| Error::io("scan", directory.display().to_string(), e))?;
     if !stat.is_dir() {
         return Err(refused(&RepoPath::root(), format!("{} is not a directory", directory.display())));
     }
     match source {
         Source::Overlay { .. } => scan.overlay()?,
-        Source::Directory { .. } => scan.directory()?,
+        Source::Directory { .. } => scan.directory(true)?,
+        Source::Subtree { target, mirrors, owner, .. } => {
+            (scan.target, scan.owner) = (target.clone(), *owner);
+            scan.subtree(&stat, *mirrors)?;
+        }
     }
-    let Scan { source, mut changes, mut warnings, .. } = scan;
+    let Scan { source, target, mut changes, mut warnings, .. } = scan;
     // Stable: a removal stays before the addition at the same path.
     changes.sort_by(|a, b| a.path.cmp(&b.path));
     warnings.sort_by(|a, b| warned_path(a).cmp(warned_path(b)));
-    Ok(Plan { source, changes, warnings })
+    Ok(Plan { source, target, changes, warnings })
 }
 
-fn warned_path(warning: &Warning) -> &RepoPath {
+pub(super) fn warned_path(warning: &Warning) -> &RepoPath {
     let (Warning::XattrSkipped(path)
     | Warning::SpecialSkipped(path)
     | Warning::HardlinkBroken(path)
-    | Warning::ReservedName(path)) = warning;
+    | Warning::ReservedName(path)
+    | Warning::NothingToDelete(path)) = warning;
     path
 }
 
@@ -59,6 +74,10 @@ pub(super) struct Scan<'t, 's> {
     pub(super) tree: &'t mut CatalogTree<'s>,
     pub(super) settings: &'t PublishSettings,
     pub(super) source: PathBuf,
+    /// The directory of the repository that `source` stands for.
+    pub(super) target: RepoPath,
+    /// Owner and group of everything, where they are not those of the files.
+    pub(super) owner: Option<(u32, u32)>,
     pub(super) changes: Vec<Change>,
     pub(super) warnings: Vec<Warning>,
 }
@@ -82,7 +101,7 @@ impl Scan<'_, '_> {
 
     /// Returns where a path lies on disk.
     pub(super) fn host(&self, path: &RepoPath) -> PathBuf {
-        host_path(&self.source, path)
+        host_path(&self.source, &self.target, path)
     }
 
     /// Returns what a directory on disk holds, in the order of names.
@@ -106,7 +125,7 @@ impl Scan<'_, '_> {
         let Some(file_type) = FileType::from_mode(stat.mode()) else {
             return Err(refused(path, "it has an unknown file type"));
         };
-        check_special_names(path, file_type, stat)?;
+        check_special_names(path, file_type, stat.nlink())?;
         if file_type.is_special() && self.settings.ignore_special {
             self.warnings.push(Warning::SpecialSkipped(path.clone()));
             return Ok(None);
@@ -131,8 +150,8 @@ impl Scan<'_, '_> {
         Ok(Some(Found {
             file_type,
             mode: stat.mode(),
-            uid: stat.uid(),
-            gid: stat.gid(),
+            uid: self.owner.map_or(stat.uid(), |(uid, _)| uid),
+            gid: self.owner.map_or(stat.gid(), |(_, gid)| gid),
             size,
             mtime: stat.mtime(),
             mtime_ns: stat.mtime_nsec() as u32,
@@ -161,9 +180,10 @@ impl Scan<'_, '_> {
     }
 }
 
-/// Returns where a path of the repository lies below `source`.
-pub(super) fn host_path(source: &Path, path: &RepoPath) -> PathBuf {
-    source.join(OsStr::from_bytes(path.as_bytes().strip_prefix(b"/").unwrap_or_default()))
+/// Returns where a path of the repository lies below `source`, which stands for its directory `target`.
+pub(super) fn host_path(source: &Path, target: &RepoPath, path: &RepoPath) -> PathBuf {
+    let below = path.as_bytes().strip_prefix(target.as_bytes()).unwrap_or_default();
+    source.join(OsStr::from_bytes(below.strip_prefix(b"/").unwrap_or_default()))
 }
 
 /// Builds the error for something that must not be published; nothing has been done by then.
@@ -172,7 +192,7 @@ pub(super) fn refused(path: &RepoPath, reason: impl std::fmt::Display) -> Error 
 }
 
 /// Refuses names that have a meaning where they do not belong (8.5).
-fn check_special_names(path: &RepoPath, file_type: FileType, stat: &fs::Metadata) -> Result<()> {
+pub(super) fn check_special_names(path: &RepoPath, file_type: FileType, links: u64) -> Result<()> {
     let in_root = path.parent().is_some_and(|parent| parent.is_root());
     if path.as_bytes() == VIRTUAL_DIRECTORY {
         return Err(refused(path, "this directory is reserved; remove it from the transaction"));
@@ -186,7 +206,7 @@ fn check_special_names(path: &RepoPath, file_type: FileType, stat: &fs::Metadata
             return Err(refused(path, "the marker of a nested catalog has to be a regular file"));
         }
     }
-    if name == BUNDLES && (!in_root || file_type != FileType::Regular || stat.nlink() > 1) {
+    if name == BUNDLES && (!in_root || file_type != FileType::Regular || links > 1) {
         return Err(refused(path, "only a regular file in the root directory may have this name"));
     }
     if name.starts_with(GRAFT_PREFIX) {

@@ -166,6 +166,15 @@ impl<'s> CatalogTree<'s> {
         self.node(id)?.writer.children(directory)
     }
 
+    /// Returns the chunks of the file at `path`, whose row is `entry`; none for a file that is stored whole.
+    pub(super) fn chunks(&mut self, path: &RepoPath, entry: &Entry) -> Result<Vec<Chunk>> {
+        if !entry.flags.has(EntryFlags::CHUNKED) {
+            return Ok(Vec::new());
+        }
+        let holder = self.holder(path)?;
+        self.node(holder)?.writer.chunks(path, entry.flags)
+    }
+
     /// Adds an entry whose parent directory exists.
     pub(super) fn add(&mut self, path: &RepoPath, entry: &Entry, chunks: &[Chunk]) -> Result<()> {
         let holder = self.holder(path)?;

@@ -49,6 +49,17 @@ pub enum Source {
         /// The directory.
         path: PathBuf,
     },
+    /// A directory that a directory of the repository shall equal; the rest stays as it is. Compared like `Directory`.
+    Subtree {
+        /// The directory.
+        path: PathBuf,
+        /// Where it goes; made with its parents where it is missing.
+        target: RepoPath,
+        /// Remove what `target` has and the directory has not.
+        mirrors: bool,
+        /// Owner and group of every entry; `None` keeps those of the files.
+        owner: Option<(u32, u32)>,
+    },
 }
 
 /// How to publish.
@@ -141,6 +152,8 @@ pub enum Warning {
     HardlinkBroken(RepoPath),
     /// A name that belongs to the union file system was left out.
     ReservedName(RepoPath),
+    /// What was to be deleted was not there.
+    NothingToDelete(RepoPath),
 }
 
 impl fmt::Display for Warning {
@@ -150,6 +163,7 @@ impl fmt::Display for Warning {
             Self::SpecialSkipped(path) => write!(f, "{path}: special file left out"),
             Self::HardlinkBroken(path) => write!(f, "{path}: hardlinks became independent files"),
             Self::ReservedName(path) => write!(f, "{path}: left out, the name belongs to the union file system"),
+            Self::NothingToDelete(path) => write!(f, "{path}: there was nothing to delete"),
         }
     }
 }
@@ -169,6 +183,8 @@ pub struct Committed {
     pub objects_new: u64,
     /// Stored bytes of those objects.
     pub bytes_new: u64,
+    /// Objects that were to be stored and that the store had.
+    pub objects_reused: u64,
     /// Catalogs written.
     pub catalogs_new: u64,
     /// What changed.

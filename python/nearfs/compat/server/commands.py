@@ -55,6 +55,12 @@ COMMANDS = {
         "[-t tag] [-f no questions] <repository name>",
         "makes an old revision the newest one",
     ),
+    "ingest": Command(
+        "ingesting:ingest",
+        "[-t tar file, - for standard input] [-b base directory] [-d path to delete]... [-c nested catalog] "
+        "[-u user [-g group] | -k keep the archive's owners] <repository name>",
+        "publishes a tar archive without unpacking it",
+    ),
     "tag": Command(
         "tags:tag",
         "[-a name [-m message] [-h root hash]] [-r name]... [-f] [-i name [-x]] [-b [-x]] [-l [-x]] <repository name>",
