@@ -1,6 +1,7 @@
 //! A model of a tree, the disk that shows it, and a reader of catalogs that shares no code with the writer.
 #![allow(dead_code, unreachable_pub, missing_docs, missing_debug_implementations, clippy::unwrap_used)]
 
+pub mod archives;
 pub mod edits;
 
 use std::collections::{BTreeMap, BTreeSet};
