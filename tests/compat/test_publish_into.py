@@ -1,5 +1,6 @@
 """`nearfs publish`: a directory or an archive goes into a path of a repository, with no mount and no root."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -10,7 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from tests.format import forge
 from tests.support import mounts, processes
 from tests.support.publishing import Publisher, publishing
 from tests.support.trees import shown
@@ -25,7 +30,7 @@ def builder() -> Iterator[Publisher]:
     """A repository that belongs to nobody, below a directory that every user can look into."""
     with tempfile.TemporaryDirectory(prefix="nearfs-into-") as name:
         os.chmod(name, 0o755)
-        with publishing(Path(name) / "host", "into.example.org") as publisher:
+        with publishing(Path(name) / "host", forge.FQRN) as publisher:
             publisher.create()
             for mount in mounts.beneath(publisher.prefix):
                 mounts.unmount_lazily(mount.point)
@@ -45,6 +50,18 @@ def _publish(
         )  # fmt: skip
 
 
+def _pen(builder: Publisher) -> forge.Forge:
+    """Returns a hand that signs with the repository's keys."""
+    keys = builder.public_key.parent
+    master, signer = (
+        load_pem_private_key((keys / f"{builder.fqrn}.{suffix}").read_bytes(), None) for suffix in ("masterkey", "key")
+    )
+    assert isinstance(master, rsa.RSAPrivateKey)
+    assert isinstance(signer, rsa.RSAPrivateKey)
+    certificate = x509.load_pem_x509_certificate((keys / f"{builder.fqrn}.crt").read_bytes())
+    return forge.Forge(builder.storage, forge.Keys(master, signer, certificate))
+
+
 def test_a_build_is_published_by_nobody_in_particular(builder: Publisher) -> None:
     build, where = builder.prefix / "build", f"{builder.fqrn}:/sw/1.0"
     (build / "lib" / "x").mkdir(parents=True)
@@ -59,7 +76,7 @@ def test_a_build_is_published_by_nobody_in_particular(builder: Publisher) -> Non
     ]  # fmt: skip
     done = _publish(builder, "-v", "--tag", "v1", "--message", "first", build, where)
     assert (done.returncode, done.stderr) == (0, ""), done
-    assert "Published revision 2 of into.example.org: 7 added, 0 changed, 0 removed" in done.stdout
+    assert f"Published revision 2 of {forge.FQRN}: 7 added, 0 changed, 0 removed" in done.stdout
     assert not mounts.beneath(builder.prefix), "nothing was mounted"
     (build / "lib" / "old").unlink()
     (build / "lib" / "new").write_text("new")
@@ -121,14 +138,10 @@ def test_refusals_are_clear_and_change_nothing(builder: Publisher) -> None:
     refused("has an open transaction")
     flag.unlink()
     with (builder.spool / "is_publishing.lock").open("a") as lock:
-        import fcntl
-
         fcntl.flock(lock, fcntl.LOCK_EX)
         refused("Another publish process is active")
     good = whitelist.read_bytes()
-    lines = good.split(b"\n")
-    expired = [b"E20200101000000" if line[:1] == b"E" else line for line in lines]
-    whitelist.write_bytes(b"\n".join(expired))
+    _pen(builder).write_whitelist(days=-1)
     refused("is expired!")
     whitelist.write_bytes(good)
     processes.run(["mount", "--bind", builder.storage, builder.storage])
