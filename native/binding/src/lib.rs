@@ -11,11 +11,11 @@ mod content;
 mod engine;
 mod errors;
 mod following;
+mod into;
 mod mount;
 mod network;
 mod opening;
 mod progress;
-mod into;
 mod publish;
 mod rewriting;
 mod route;
@@ -51,11 +51,11 @@ mod _native {
     #[pymodule_export]
     use crate::following::Following;
     #[pymodule_export]
+    use crate::into::{plan_into, publish_into};
+    #[pymodule_export]
     use crate::mount::{Mount, clear_stale_mount, is_mounted, mount};
     #[pymodule_export]
     use crate::progress::Progress;
-    #[pymodule_export]
-    use crate::into::{plan_into, publish_into};
     #[pymodule_export]
     use crate::publish::{create_repository, plan_publish, publish_source, roll_back};
     #[pymodule_export]

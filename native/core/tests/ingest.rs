@@ -99,7 +99,11 @@ fn tar(build: impl FnOnce(&mut Tar)) -> Tar {
 fn entries_come_in_any_order_and_the_later_one_counts() {
     let mut repository = Repository::new();
     let archive = tar(|t| {
-        t.file("a/b/child", b"1").dir("./a").file("/abs//./x", b"first").file("gone/below", b"").file("abs/x", b"second");
+        t.file("a/b/child", b"1")
+            .dir("./a")
+            .file("/abs//./x", b"first")
+            .file("gone/below", b"")
+            .file("abs/x", b"second");
         t.link("gone", b'2', "a/b").dir("a/b/").link("a/same", b'1', "a/b/child").file("a/b/child", b"replaced");
     });
     let catalogs = repository.ingest(&archive, &at("/sw/1"));
@@ -126,7 +130,12 @@ fn entries_come_in_any_order_and_the_later_one_counts() {
 fn an_ingest_merges_replaces_deletes_and_knows_what_is_the_same() {
     let mut repository = Repository::new();
     let first = tar(|t| {
-        t.dir("d").file("d/keep", b"keep").file("d/change", b"old").file("d/.cvmfscatalog", b"").dir("e").file("e/f", b"f");
+        t.dir("d")
+            .file("d/keep", b"keep")
+            .file("d/change", b"old")
+            .file("d/.cvmfscatalog", b"")
+            .dir("e")
+            .file("e/f", b"f");
         t.file("e/deep/g", b"g").file("to_dir", b"x");
     });
     let owner = IngestSettings { owner: Some((7, 8)), ..at("/sw") };
@@ -142,18 +151,22 @@ fn an_ingest_merges_replaces_deletes_and_knows_what_is_the_same() {
         t.file("d/change", b"NEW").dir("to_dir").file("to_dir/in", b"").file("e", b"now a file");
         t.link("d/linked", b'1', "d/keep");
     });
-    let catalogs = repository.ingest(&second, &IngestSettings { deletions: vec![path("/sw/e/deep"), path("/no")], ..owner });
+    let catalogs =
+        repository.ingest(&second, &IngestSettings { deletions: vec![path("/sw/e/deep"), path("/no")], ..owner });
     let rows = entries(&catalogs);
     let expected = "/sw /sw/d /sw/d/.cvmfscatalog /sw/d/change /sw/d/keep /sw/d/linked /sw/e /sw/to_dir /sw/to_dir/in";
     assert_eq!(names(&rows).join(" "), expected);
     assert_eq!(repository.text(&catalogs, "/sw/d/change"), "NEW");
     assert_eq!(repository.text(&catalogs, "/sw/d/linked"), "keep", "a target of the base revision");
-    assert_eq!(repository.head.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(), ["/no: there was nothing to delete"]);
+    assert_eq!(
+        repository.head.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["/no: there was nothing to delete"]
+    );
 
     let catalogs = repository.delete(&["/sw/d", "/sw/to_dir/in"]);
     assert_eq!(names(&entries(&catalogs)), ["/sw", "/sw/e", "/sw/to_dir"]);
     assert_eq!(catalogs.len(), 1);
-    let marked = tar(|t| drop(t.file("d/x", b"")));
+    let marked = tar(|t| _ = t.file("d/x", b""));
     let wanted = IngestSettings { makes_catalog: true, mirrors: true, deletions: vec![path("/sw")], ..at("/sw") };
     let catalogs = repository.ingest(&marked, &wanted);
     assert_eq!(names(&entries(&catalogs)), ["/sw", "/sw/.cvmfscatalog", "/sw/d", "/sw/d/x"]);
@@ -163,11 +176,21 @@ fn an_ingest_merges_replaces_deletes_and_knows_what_is_the_same() {
 #[test]
 fn whiteouts_and_opaque_directories_hide_the_base_revision_only() {
     let mut repository = Repository::new();
-    let base = tar(|t| drop(t.file("a/x", b"x").file("a/y", b"y").file("b/z", b"z").file("c/w/v", b"v").file("dev", b"")));
+    let base =
+        tar(|t| _ = t.file("a/x", b"x").file("a/y", b"y").file("b/z", b"z").file("c/w/v", b"v").file("dev", b""));
     repository.ingest(&base, &at(""));
     let layer = tar(|t| {
-        t.file("a/.wh.x", b"").file("a/.wh.none", b"").file("b/new", b"n").file("b/.wh..wh..opq", b"").raw("dev", b'3', b"", |_| {});
-        t.file("a/y", b"Y").file("a/.WH.y", b"").pax(&[("SCHILY.xattr.trusted.overlay.opaque", "y")]).dir("c").dir("c/w");
+        t.file("a/.wh.x", b"").file("a/.wh.none", b"").file("b/new", b"n").file("b/.wh..wh..opq", b"").raw(
+            "dev",
+            b'3',
+            b"",
+            |_| {},
+        );
+        t.file("a/y", b"Y")
+            .file("a/.WH.y", b"")
+            .pax(&[("SCHILY.xattr.trusted.overlay.opaque", "y")])
+            .dir("c")
+            .dir("c/w");
         t.file("c/.wh..wh.plnk", b"");
     });
     let catalogs = repository.ingest(&layer, &at(""));
@@ -248,12 +271,12 @@ fn holes_are_zeros_in_all_four_forms() {
         assert_eq!(content(&repository.store, &catalogs, name), expected, "{name}");
     }
     for map in ["0,4,2,4", "0,4,4998,4", "0,4,4096,5", "0,4,4096", "-1,4,4096,4", "a,4"] {
-        let bad = tar(|t| drop(t.pax(&[("GNU.sparse.size", "5000"), ("GNU.sparse.map", map)]).file("x", b"headtail")));
+        let bad = tar(|t| _ = t.pax(&[("GNU.sparse.size", "5000"), ("GNU.sparse.map", map)]).file("x", b"headtail"));
         assert_eq!(repository.refused(&bad.end()).kind(), ErrorKind::Corrupt, "{map}");
     }
     for lines in ["9999999999\n", "x\n", "2\n0\n4\n", "123456789012345678901234567890"] {
         let one = [("GNU.sparse.major", "1"), ("GNU.sparse.realsize", "5000")];
-        let bad = tar(|t| drop(t.pax(&one).file("x", &padded(lines))));
+        let bad = tar(|t| _ = t.pax(&one).file("x", &padded(lines)));
         assert_eq!(repository.refused(&bad.end()).kind(), ErrorKind::Corrupt, "{lines}");
     }
 }
@@ -266,7 +289,7 @@ fn large_files_are_cut_and_small_ones_travel_together() {
     let small = |number: usize| format!("{number}").into_bytes();
     let archive = tar(|t| {
         t.file("big", &big);
-        (0..600).for_each(|number| drop(t.file(&format!("s/{number}"), &small(number))));
+        (0..600).for_each(|number| _ = t.file(&format!("s/{number}"), &small(number)));
         t.link("again", b'1', "big");
     });
     let catalogs = repository.ingest(&archive, &at(""));
@@ -279,7 +302,7 @@ fn large_files_are_cut_and_small_ones_travel_together() {
     assert_eq!(again.changes, Default::default(), "chunks are compared too");
     repository.settings.chunk_sizes = None;
     let whole = vec![7; (16 << 20) + 5];
-    let catalogs = repository.ingest(&tar(|t| drop(t.file("whole", &whole))), &at(""));
+    let catalogs = repository.ingest(&tar(|t| _ = t.file("whole", &whole)), &at(""));
     assert!(catalogs[""].rows["/whole"].hash.is_some());
     assert!(content(&repository.store, &catalogs, "/whole") == whole);
 }
@@ -302,17 +325,17 @@ fn an_archive_that_is_cut_anywhere_is_refused() {
 #[test]
 fn garbage_is_refused_wherever_it_is() {
     let repository = Repository::new();
-    let good = tar(|t| drop(t.file("x", &[1; 700])));
+    let good = tar(|t| _ = t.file("x", &[1; 700]));
     assert!(repository.refused(&[b'#'; 2000]).to_string().contains("no tar archive"));
     assert!(repository.refused(&[&good.0[..], &[9; BLOCK]].concat()).to_string().contains("damaged"));
     for (from, to) in [(124, 136), (136, 148), (100, 108), (108, 116)] {
-        let bad = tar(|t| drop(t.raw("x", b'0', b"", |header| header[from..to].fill(b'9'))));
+        let bad = tar(|t| _ = t.raw("x", b'0', b"", |header| header[from..to].fill(b'9')));
         assert_eq!(repository.refused(&bad.end()).kind(), ErrorKind::Corrupt, "{from}");
     }
-    let huge = tar(|t| drop(t.raw("x", b'x', b"", |header| header[124..135].copy_from_slice(b"77777777777"))));
+    let huge = tar(|t| _ = t.raw("x", b'x', b"", |header| header[124..135].copy_from_slice(b"77777777777")));
     assert!(repository.refused(&huge.end()).to_string().contains("extended header of"));
     for records in ["9999 path=x\n", "x path=y\n", "9 pathxy\n", "-1 a=b\n", "3"] {
-        let bad = tar(|t| drop(t.raw("p", b'x', records.as_bytes(), |_| {}).file("x", b"")));
+        let bad = tar(|t| _ = t.raw("p", b'x', records.as_bytes(), |_| {}).file("x", b""));
         assert_eq!(repository.refused(&bad.end()).kind(), ErrorKind::Corrupt, "{records}");
     }
     for (magic, program) in [(&b"BZh91AY"[..], "bzip2"), (b"\xfd7zXZ\0\0", "xz"), (b"\x28\xb5\x2f\xfd\0\0", "zstd")] {
@@ -327,22 +350,22 @@ fn members_that_lead_elsewhere_are_refused() {
     let long = "n".repeat(300);
     type Build<'b> = &'b dyn Fn(&mut Tar);
     let bad: [(Build<'_>, &str); 9] = [
-        (&|t| drop(t.file("../x", b"")), "leads out of it"),
-        (&|t| drop(t.file("a/../../x", b"")), "leads out of it"),
-        (&|t| drop(t.link("h", b'1', "../../x")), "leads out of it"),
-        (&|t| drop(t.link("h", b'1', "later").file("later", b"")), "does not exist"),
-        (&|t| drop(t.dir("d").link("h", b'1', "d")), "is a directory"),
-        (&|t| drop(t.link("d", b'2', "/etc").file("d/passwd", b"")), "is no directory"),
-        (&|t| drop(t.raw("x", b'L', long.as_bytes(), |_| {}).file("y", b"")), "failed to publish /sw"),
-        (&|t| drop(t.file(".", b"")), "something else than a directory"),
-        (&|t| drop(t.dir("d/.cvmfscatalog")), "marker"),
+        (&|t| _ = t.file("../x", b""), "leads out of it"),
+        (&|t| _ = t.file("a/../../x", b""), "leads out of it"),
+        (&|t| _ = t.link("h", b'1', "../../x"), "leads out of it"),
+        (&|t| _ = t.link("h", b'1', "later").file("later", b""), "does not exist"),
+        (&|t| _ = t.dir("d").link("h", b'1', "d"), "is a directory"),
+        (&|t| _ = t.link("d", b'2', "/etc").file("d/passwd", b""), "is no directory"),
+        (&|t| _ = t.raw("x", b'L', long.as_bytes(), |_| {}).file("y", b""), "failed to publish /sw"),
+        (&|t| _ = t.file(".", b""), "something else than a directory"),
+        (&|t| _ = t.dir("d/.cvmfscatalog"), "marker"),
     ];
     for (build, reason) in bad {
         let error = repository.refused(&tar(build).end());
         assert_eq!((error.kind(), error.to_string().contains(reason)), (ErrorKind::InvalidInput, true), "{error}");
     }
     for base in ["/.cvmfs", "/.cvmfs/x"] {
-        let error = repository.attempt(&tar(|t| drop(t.file("x", b""))).end(), &at(base)).unwrap_err();
+        let error = repository.attempt(&tar(|t| _ = t.file("x", b"")).end(), &at(base)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
 }
@@ -350,10 +373,10 @@ fn members_that_lead_elsewhere_are_refused() {
 #[test]
 fn a_dry_run_stores_nothing_and_says_what_would_change() {
     let mut repository = Repository::new();
-    repository.ingest(&tar(|t| drop(t.file("a/old", b"o").file("a/stays", b"s"))), &at("/sw"));
+    repository.ingest(&tar(|t| _ = t.file("a/old", b"o").file("a/stays", b"s")), &at("/sw"));
     let count = || walk(&repository.directory.path().join("storage"));
     let before = count();
-    let archive = repository.archive(&tar(|t| drop(t.file("a/stays", b"s").file("a/new", b"n"))).end());
+    let archive = repository.archive(&tar(|t| _ = t.file("a/stays", b"s").file("a/new", b"n")).end());
     let wanted = IngestSettings { mirrors: true, ..at("/sw") };
     let base = BaseRevision { root_hash: repository.head.root_hash };
     let plan = plan_ingest(&repository.store, &base, Some(&archive), &wanted, &repository.settings, &Progress::new());

@@ -25,10 +25,10 @@ use crate::store::Store;
 use tree::CatalogTree;
 
 pub use create::create_repository;
-pub use tar::{Archive, IngestSettings};
 pub use plan::{Action, Change, Found, Label, Listed, Plan};
 pub use rewrite::{Rewrite, rewrite};
 pub use rollback::{Rollback, rollback};
+pub use tar::{Archive, IngestSettings};
 pub use types::{BaseRevision, ChangeCounts, Committed, NewRepository, PublishSettings, Source, Warning};
 
 /// Compares `source` with the base revision; changes nothing. What a dry run shows.

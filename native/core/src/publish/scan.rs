@@ -23,7 +23,8 @@ const VIRTUAL_DIRECTORY: &[u8] = b"/.cvmfs";
 const GRAFT_PREFIX: &[u8] = b".cvmfsgraft-";
 const BUNDLES: &[u8] = b".cvmfsbundles";
 /// Attributes that a union file system keeps for itself.
-pub(super) const UNION_XATTRS: [&[u8]; 4] = [b"trusted.overlay.", b"user.overlay.", b"user.fuseoverlayfs.", b"trusted.aufs."];
+pub(super) const UNION_XATTRS: [&[u8]; 4] =
+    [b"trusted.overlay.", b"user.overlay.", b"user.fuseoverlayfs.", b"trusted.aufs."];
 /// Linux allows lists of attribute names up to 64 KiB (`XATTR_LIST_MAX`), and values as long.
 const XATTR_LIST_BYTES: usize = 64 << 10;
 

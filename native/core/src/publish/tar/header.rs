@@ -8,7 +8,7 @@ pub(super) const BLOCK_BYTES: usize = 512;
 
 /// A block whose checksum holds.
 #[derive(Debug, Clone)]
-pub(super) struct Header([u8; BLOCK_BYTES]);
+pub(super) struct Header(Box<[u8; BLOCK_BYTES]>);
 
 /// What a block is.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) enum Block {
 }
 
 impl Block {
-    pub(super) fn of(bytes: [u8; BLOCK_BYTES]) -> Self {
+    pub(super) fn of(bytes: Box<[u8; BLOCK_BYTES]>) -> Self {
         if bytes.iter().all(|byte| *byte == 0) {
             return Self::Zero;
         }
@@ -125,25 +125,22 @@ fn text(field: &[u8]) -> &[u8] {
 
 /// Returns the number in a field: octal digits, or GNU's base-256 for what does not fit. Empty fields are 0.
 pub(super) fn number(field: &[u8]) -> Option<i64> {
-    match field.first()? {
-        // The sign bit of a two's complement number, below the bit that marks the form.
-        first @ (0x80 | 0xff) => {
-            let start = if *first == 0xff { -1_i64 } else { 0 };
-            field.iter().skip(1).try_fold(start, |value, byte| {
-                value.checked_mul(256).map(|shifted| shifted | i64::from(*byte))
-            })
-        }
-        _ => {
-            let digits = field.trim_ascii_start();
-            let end = digits.iter().position(|byte| matches!(byte, 0 | b' ')).unwrap_or(digits.len());
-            let (digits, rest) = digits.split_at(end);
-            if !rest.iter().all(|byte| matches!(byte, 0 | b' ')) {
-                return None;
-            }
-            digits.iter().try_fold(0_i64, |value, digit| match digit {
-                b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
-                _ => None,
-            })
-        }
+    let (first, rest) = field.split_first()?;
+    if matches!(first, 0x80 | 0xff) {
+        // Two's complement; the bit that marks the form lies above its sign.
+        let start = if *first == 0xff { -1_i64 } else { 0 };
+        return rest
+            .iter()
+            .try_fold(start, |value, byte| value.checked_mul(256).map(|shifted| shifted | i64::from(*byte)));
     }
+    let digits = field.trim_ascii_start();
+    let end = digits.iter().position(|byte| matches!(byte, 0 | b' ')).unwrap_or(digits.len());
+    let (digits, rest) = digits.split_at(end);
+    if !rest.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        return None;
+    }
+    digits.iter().try_fold(0_i64, |value, digit| match digit {
+        b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
+        _ => None,
+    })
 }

@@ -66,7 +66,8 @@ impl Archive {
         read.map_err(|e| Error::io("read", self.name(), e))?;
         if let Some((_, program)) = FOREIGN.iter().find(|(foreign, _)| magic.starts_with(foreign)) {
             let name = self.name();
-            let subject = format!("{name}: this version reads plain and gzip archives only; pipe it through `{program}`");
+            let subject =
+                format!("{name}: this version reads plain and gzip archives only; pipe it through `{program}`");
             return Err(Error::new(ErrorKind::Unsupported, "read", subject));
         }
         let is_gzip = magic.starts_with(b"\x1f\x8b");

@@ -90,7 +90,13 @@ impl Shared<'_> {
         self.stored.lock().append(&mut done);
     }
 
-    fn put(&self, bytes: &[u8], kind: ObjectKind, deflater: &mut Deflater, buffer: &mut Vec<u8>) -> Result<ContentHash> {
+    fn put(
+        &self,
+        bytes: &[u8],
+        kind: ObjectKind,
+        deflater: &mut Deflater,
+        buffer: &mut Vec<u8>,
+    ) -> Result<ContentHash> {
         let stored = match self.settings.compression {
             Compression::None => bytes,
             Compression::Zlib => {

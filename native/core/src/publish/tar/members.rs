@@ -77,15 +77,15 @@ impl<'a> Members<'a> {
                 self.drain()?;
                 return Ok(None);
             };
-            let size = u64::try_from(header.size().unwrap_or(-1)).map_err(|_| self.damaged(start, "a bad size"))?;
+            let size = u64::try_from(header.size().unwrap_or(-1)).map_err(|_| damaged(start, "a bad size"))?;
             match header.kind() {
                 b'x' | b'X' => {
                     let bytes = self.extension(size)?;
-                    records.add(&bytes).ok_or_else(|| self.damaged(start, "a bad extended header"))?;
+                    records.add(&bytes).ok_or_else(|| damaged(start, "a bad extended header"))?;
                 }
                 b'g' => {
                     let bytes = self.extension(size)?;
-                    self.defaults.add(&bytes).ok_or_else(|| self.damaged(start, "a bad extended header"))?;
+                    self.defaults.add(&bytes).ok_or_else(|| damaged(start, "a bad extended header"))?;
                     records = self.defaults.clone();
                 }
                 b'L' => long_path = Some(self.name(size)?),
@@ -110,8 +110,8 @@ impl<'a> Members<'a> {
         long_path: Option<Vec<u8>>,
         long_link: Option<Vec<u8>>,
     ) -> Result<Member> {
-        let bad = |this: &Self, what: &str| this.damaged(start, &format!("a bad {what}"));
-        let of_pax = |key: &str| records.number(key).map(|value| value.unwrap_or(-1));
+        let bad = |what: &str| damaged(start, &format!("a bad {what}"));
+        let of_pax = |key: &str| records.number(key).map_err(|_| bad(key));
         let positive = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
         let path = records.get("GNU.sparse.name").or(records.get("path")).map(<[u8]>::to_vec);
         let path = path.or(long_path).unwrap_or_else(|| header.path());
@@ -127,8 +127,8 @@ impl<'a> Members<'a> {
             // POSIX: a type that is not known is a regular file.
             _ => Kind::Regular,
         };
-        let stored = match of_pax("size") {
-            Some(value) => u64::try_from(value).map_err(|_| bad(self, "size"))?,
+        let stored = match of_pax("size")? {
+            Some(value) => u64::try_from(value).map_err(|_| bad("size"))?,
             None => size,
         };
         // Links have no content, whatever their size says.
@@ -136,23 +136,21 @@ impl<'a> Members<'a> {
         if kind == Kind::Regular {
             self.layout = self.layout_of(start, header, records)?;
         }
-        let (mtime, mtime_ns) = match records.mtime() {
-            Some(told) => told,
-            None => header.mtime().map(|seconds| (seconds, 0)),
-        }
-        .ok_or_else(|| bad(self, "time"))?;
-        let (major, minor) = header.device().ok_or_else(|| bad(self, "device"))?;
+        let of_header = || header.mtime().map(|seconds| (seconds, 0));
+        let told = records.mtime().map_err(|_| bad("time"))?;
+        let (mtime, mtime_ns) = told.or_else(of_header).ok_or_else(|| bad("time"))?;
+        let (major, minor) = header.device().ok_or_else(|| bad("device"))?;
         Ok(Member {
             path,
             kind,
             link: records.get("linkpath").map(<[u8]>::to_vec).or(long_link).unwrap_or_else(|| header.link().to_vec()),
-            mode: positive(header.mode()).ok_or_else(|| bad(self, "mode"))?,
-            uid: positive(of_pax("uid").or_else(|| header.uid())).ok_or_else(|| bad(self, "owner"))?,
-            gid: positive(of_pax("gid").or_else(|| header.gid())).ok_or_else(|| bad(self, "group"))?,
+            mode: positive(header.mode()).ok_or_else(|| bad("mode"))?,
+            uid: positive(of_pax("uid")?.or_else(|| header.uid())).ok_or_else(|| bad("owner"))?,
+            gid: positive(of_pax("gid")?.or_else(|| header.gid())).ok_or_else(|| bad("group"))?,
             size: if kind == Kind::Regular { self.layout.size } else { 0 },
             mtime,
             mtime_ns,
-            device: positive(Some(major)).zip(positive(Some(minor))).ok_or_else(|| bad(self, "device"))?,
+            device: positive(Some(major)).zip(positive(Some(minor))).ok_or_else(|| bad("device"))?,
             xattrs: records.xattrs().map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
         })
     }
@@ -165,30 +163,30 @@ impl<'a> Members<'a> {
     }
 
     fn layout_of(&mut self, start: u64, header: &Header, records: &Records) -> Result<Layout> {
-        let told = told(records).ok_or_else(|| self.damaged(start, "a bad map of holes"))?;
+        let told = told(records).map_err(|_| damaged(start, "a bad map of holes"))?;
         let (map, size) = match told {
             Told::Map(map, size) => (map, size),
             Told::Ahead(size) => (self.map_ahead(start)?, size),
             Told::Nothing if header.kind() == b'S' => {
-                let size = header.real_size().ok_or_else(|| self.damaged(start, "a bad size"))?;
+                let size = header.real_size().ok_or_else(|| damaged(start, "a bad size"))?;
                 (self.gnu_map(start, header)?, size)
             }
             Told::Nothing => return Ok(Layout::whole(self.left)),
         };
-        Layout::of(&map, size, self.left).ok_or_else(|| self.damaged(start, "a bad map of holes"))
+        Layout::of(&map, size, self.left).ok_or_else(|| damaged(start, "a bad map of holes"))
     }
 
     /// GNU's own form: four regions in the header, more in blocks behind it.
     fn gnu_map(&mut self, start: u64, header: &Header) -> Result<Vec<(i64, i64)>> {
-        let bad = |this: &Self| this.damaged(start, "a bad map of holes");
-        let mut map: Vec<_> = header.sparse_regions().collect::<Option<_>>().ok_or_else(|| bad(self))?;
+        let bad = || damaged(start, "a bad map of holes");
+        let mut map: Vec<_> = header.sparse_regions().collect::<Option<_>>().ok_or_else(bad)?;
         let mut has_more = header.has_more_regions();
         while has_more {
             let mut block = [0; BLOCK_BYTES];
             self.fill(&mut block)?;
-            map.extend(regions(&block[..504]).collect::<Option<Vec<_>>>().ok_or_else(|| bad(self))?);
+            map.extend(regions(&block[..504]).collect::<Option<Vec<_>>>().ok_or_else(bad)?);
             if map.len() > REGION_LIMIT {
-                return Err(bad(self));
+                return Err(bad());
             }
             has_more = block[504] != 0;
         }
@@ -197,28 +195,28 @@ impl<'a> Members<'a> {
 
     /// Version 1.0: decimal lines before the content, padded to a block.
     fn map_ahead(&mut self, start: u64) -> Result<Vec<(i64, i64)>> {
-        let bad = |this: &Self| this.damaged(start, "a bad map of holes");
+        let bad = || damaged(start, "a bad map of holes");
         let (mut numbers, mut line, mut wanted) = (Vec::new(), Vec::new(), 1);
         while numbers.len() < wanted {
             let mut block = [0; BLOCK_BYTES];
-            self.left = self.left.checked_sub(BLOCK_BYTES as u64).ok_or_else(|| bad(self))?;
+            self.left = self.left.checked_sub(BLOCK_BYTES as u64).ok_or_else(bad)?;
             self.fill(&mut block)?;
             for byte in block {
                 if byte != b'\n' {
                     line.push(byte);
                     if line.len() > MAP_LINE_BYTES && numbers.len() < wanted {
-                        return Err(bad(self));
+                        return Err(bad());
                     }
                     continue;
                 }
                 if numbers.len() == wanted {
                     break;
                 }
-                numbers.push(decimal(&line).ok_or_else(|| bad(self))?);
+                numbers.push(decimal(&line).ok_or_else(bad)?);
                 line.clear();
                 if let [count] = numbers[..] {
                     let count = usize::try_from(count).ok().filter(|count| *count <= REGION_LIMIT);
-                    wanted = 1 + 2 * count.ok_or_else(|| bad(self))?;
+                    wanted = 1 + 2 * count.ok_or_else(bad)?;
                 }
             }
         }
@@ -242,21 +240,21 @@ impl<'a> Members<'a> {
 
     fn header(&mut self) -> Result<Option<Header>> {
         let start = self.position;
-        let mut bytes = [0; BLOCK_BYTES];
-        self.fill(&mut bytes)?;
+        let mut bytes = Box::new([0; BLOCK_BYTES]);
+        self.fill(&mut bytes[..])?;
         match Block::of(bytes) {
             Block::Zero => Ok(None),
             Block::Header(header) => Ok(Some(header)),
             Block::Garbage if start == 0 => {
                 Err(Error::new(ErrorKind::Corrupt, "read", "archive: this is no tar archive"))
             }
-            Block::Garbage => Err(self.damaged(start, "no header where one has to be")),
+            Block::Garbage => Err(damaged(start, "no header where one has to be")),
         }
     }
 
     fn extension(&mut self, size: u64) -> Result<Vec<u8>> {
         if size > EXTENSION_LIMIT_BYTES {
-            return Err(self.damaged(self.position, &format!("an extended header of {size} bytes")));
+            return Err(damaged(self.position, &format!("an extended header of {size} bytes")));
         }
         let mut bytes = vec![0; size as usize];
         self.fill(&mut bytes)?;
@@ -277,7 +275,7 @@ impl<'a> Members<'a> {
     }
 
     fn skip(&mut self, count: u64) -> Result<()> {
-        let skipped = io::copy(&mut (&mut self.input).take(count), &mut io::sink()).map_err(|e| unread(e))?;
+        let skipped = io::copy(&mut (&mut self.input).take(count), &mut io::sink()).map_err(unread)?;
         self.position += skipped;
         (self.left, self.padding) = (0, 0);
         if skipped == count { Ok(()) } else { Err(self.cut_off()) }
@@ -301,7 +299,7 @@ impl<'a> Members<'a> {
 
     fn drain(&mut self) -> Result<()> {
         // A compressed archive has its checksum at the very end.
-        io::copy(&mut (&mut self.input).take(TRAILER_LIMIT_BYTES), &mut io::sink()).map(drop).map_err(|e| unread(e))
+        io::copy(&mut (&mut self.input).take(TRAILER_LIMIT_BYTES), &mut io::sink()).map(drop).map_err(unread)
     }
 
     fn cut_off(&self) -> Error {
@@ -311,10 +309,10 @@ impl<'a> Members<'a> {
         };
         Error::new(ErrorKind::Corrupt, "read", subject)
     }
+}
 
-    fn damaged(&self, at: u64, what: &str) -> Error {
-        Error::new(ErrorKind::Corrupt, "read", format!("archive: it is damaged, {what} at byte {at}"))
-    }
+fn damaged(at: u64, what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, "read", format!("archive: it is damaged, {what} at byte {at}"))
 }
 
 /// Tells damage that the decompressor found from a disk or pipe that fails.

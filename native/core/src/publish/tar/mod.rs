@@ -273,7 +273,7 @@ impl Merger<'_, '_> {
             _ => {}
         }
         let Some(row) = self.tree.find(&target)? else { return Err(bad("which does not exist")) };
-        self.clone_of(&target, &row.entry).map_err(|reason| bad(reason))?.ok_or_else(|| bad("which cannot be read"))
+        self.clone_of(&target, &row.entry).map_err(&bad)?.ok_or_else(|| bad("which cannot be read"))
     }
 
     /// Builds a copy of an entry of the base revision; an error says why there can be none.

@@ -6,6 +6,10 @@ use std::collections::BTreeMap;
 
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 
+/// A value that makes no sense for its key.
+#[derive(Debug)]
+pub(super) struct Bad;
+
 /// Records by key. Repeated keys are kept in `regions` alone: only sparse maps repeat keys.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Records {
@@ -41,14 +45,14 @@ impl Records {
         self.values.get(key.as_bytes()).map(Vec::as_slice)
     }
 
-    /// Returns a number; `Some(None)` for a value that is none.
-    pub(super) fn number(&self, key: &str) -> Option<Option<i64>> {
-        self.get(key).map(decimal)
+    /// Returns a number, if there is one.
+    pub(super) fn number(&self, key: &str) -> Result<Option<i64>, Bad> {
+        self.get(key).map(|value| decimal(value).ok_or(Bad)).transpose()
     }
 
-    /// Returns the modification time as seconds and nanoseconds.
-    pub(super) fn mtime(&self) -> Option<Option<(i64, u32)>> {
-        self.get("mtime").map(moment)
+    /// Returns the modification time as seconds and nanoseconds, if there is one.
+    pub(super) fn mtime(&self) -> Result<Option<(i64, u32)>, Bad> {
+        self.get("mtime").map(|value| moment(value).ok_or(Bad)).transpose()
     }
 
     pub(super) fn xattrs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {

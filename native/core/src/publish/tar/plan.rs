@@ -95,7 +95,10 @@ impl Planner<'_, '_> {
             Said::Nothing => return Ok(None),
             Said::Implied => match &before {
                 Some(entry) if !entry.is_directory() => {
-                    return Err(refused(&path, "it is no directory in the repository, but the archive has entries in it"));
+                    return Err(refused(
+                        &path,
+                        "it is no directory in the repository, but the archive has entries in it",
+                    ));
                 }
                 Some(_) => None,
                 None => Some(Given { found: self.implied(), content: None }),
@@ -168,4 +171,3 @@ impl Planner<'_, '_> {
         }
     }
 }
-

@@ -3,7 +3,7 @@
 //! Owns the four ways in which archives say so (GNU's own header, and versions 0.0, 0.1 and 1.0 in extended headers)
 //! and the check that a map makes sense. Maps are bounded; holes are never allocated.
 
-use super::pax::{Records, decimal};
+use super::pax::{Bad, Records, decimal};
 
 /// Most regions of one file: with 16 bytes each, a map takes 16 MiB.
 pub(super) const REGION_LIMIT: usize = 1 << 20;
@@ -60,16 +60,17 @@ pub(super) enum Told {
     Ahead(i64),
 }
 
-/// Returns what the records say, `None` if that makes no sense.
-pub(super) fn told(records: &Records) -> Option<Told> {
+/// Returns what the records say.
+pub(super) fn told(records: &Records) -> Result<Told, Bad> {
     if records.get("GNU.sparse.major") == Some(b"1") {
-        return Some(Told::Ahead(records.number("GNU.sparse.realsize")??));
+        return Ok(Told::Ahead(records.number("GNU.sparse.realsize")?.ok_or(Bad)?));
     }
-    let Some(size) = records.number("GNU.sparse.size") else { return Some(Told::Nothing) };
+    let Some(size) = records.number("GNU.sparse.size")? else { return Ok(Told::Nothing) };
     let flat = match records.get("GNU.sparse.map") {
-        Some(map) => map.split(|byte| *byte == b',').map(decimal).collect::<Option<Vec<_>>>()?,
+        Some(map) => map.split(|byte| *byte == b',').map(decimal).collect::<Option<Vec<_>>>().ok_or(Bad)?,
         None => records.regions.clone(),
     };
-    let pairs = flat.chunks(2).map(|pair| Some((*pair.first()?, *pair.get(1)?))).collect::<Option<Vec<_>>>()?;
-    (pairs.len() <= REGION_LIMIT).then_some(Told::Map(pairs, size?))
+    let pairs = flat.chunks(2).map(|pair| Some((*pair.first()?, *pair.get(1)?))).collect::<Option<Vec<_>>>();
+    let pairs = pairs.filter(|pairs| pairs.len() <= REGION_LIMIT).ok_or(Bad)?;
+    Ok(Told::Map(pairs, size))
 }
