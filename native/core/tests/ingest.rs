@@ -10,8 +10,8 @@ use common::archives::{Archive as Tar, BLOCK};
 use common::{Catalogs, RawRow, content, entries, read_revision};
 use nearfs_core::progress::Progress;
 use nearfs_core::publish::{
-    Archive, BaseRevision, Committed, IngestSettings, NewRepository, PublishSettings, create_repository, ingest,
-    plan_ingest,
+    Archive, BaseRevision, ChangeCounts, Committed, IngestSettings, NewRepository, PublishSettings, create_repository,
+    ingest, plan_ingest,
 };
 use nearfs_core::store::LocalStore;
 use nearfs_core::{Error, ErrorKind, Result};
@@ -144,7 +144,7 @@ fn an_ingest_merges_replaces_deletes_and_knows_what_is_the_same() {
     assert!(entries(&catalogs).values().all(|row| (row.uid, row.gid) == (7, 8)));
 
     let again = repository.attempt(&first.end(), &owner).unwrap();
-    assert_eq!(again.changes, Default::default(), "the same archive changes nothing");
+    assert_eq!(again.changes, ChangeCounts::default(), "the same archive changes nothing");
     assert_eq!(again.catalogs_new, 1, "only the root catalog, whose revision is new");
 
     let second = tar(|t| {
@@ -299,7 +299,7 @@ fn large_files_are_cut_and_small_ones_travel_together() {
     }
     assert!((0..600).all(|number| content(&repository.store, &catalogs, &format!("/s/{number}")) == small(number)));
     let again = repository.attempt(&archive.end(), &at("")).unwrap();
-    assert_eq!(again.changes, Default::default(), "chunks are compared too");
+    assert_eq!(again.changes, ChangeCounts::default(), "chunks are compared too");
     repository.settings.chunk_sizes = None;
     let whole = vec![7; (16 << 20) + 5];
     let catalogs = repository.ingest(&tar(|t| _ = t.file("whole", &whole)), &at(""));
@@ -344,11 +344,12 @@ fn garbage_is_refused_wherever_it_is() {
     }
 }
 
+type Build<'b> = &'b dyn Fn(&mut Tar);
+
 #[test]
 fn members_that_lead_elsewhere_are_refused() {
     let repository = Repository::new();
     let long = "n".repeat(300);
-    type Build<'b> = &'b dyn Fn(&mut Tar);
     let bad: [(Build<'_>, &str); 9] = [
         (&|t| _ = t.file("../x", b""), "leads out of it"),
         (&|t| _ = t.file("a/../../x", b""), "leads out of it"),
