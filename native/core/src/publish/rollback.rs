@@ -55,6 +55,7 @@ pub fn rollback(store: &dyn Store, wanted: &Rollback) -> Result<Committed> {
         ttl_s,
         objects_new: tally.objects(),
         bytes_new: tally.bytes(),
+        objects_reused: tally.reused(),
         catalogs_new: 1,
         changes: ChangeCounts::default(),
         warnings: Vec::new(),
