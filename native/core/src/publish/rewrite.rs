@@ -106,6 +106,7 @@ pub fn rewrite(
         ttl_s: settings.ttl_s,
         objects_new: tally.objects(),
         bytes_new: tally.bytes(),
+        objects_reused: tally.reused(),
         catalogs_new: catalogs,
         changes: ChangeCounts { files_changed: rows_changed, ..ChangeCounts::default() },
         warnings: Vec::new(),
