@@ -256,7 +256,7 @@ impl CatalogWriter {
     }
 
     /// Returns the highest hardlink group id.
-    pub(super) fn highest_group(&self) -> Result<u32> {
+    pub fn highest_group(&self) -> Result<u32> {
         let sql = "SELECT coalesce(max((hardlinks >> 32) & 4294967295), 0) FROM catalog";
         let value = self.database.number(sql)?;
         u32::try_from(value).map_err(|_| self.database.corrupt(format!("hardlink group {value}")))

@@ -6,6 +6,7 @@
 //! next publish removes.
 
 mod commit;
+mod copying;
 mod create;
 mod directory;
 mod finish;

@@ -42,6 +42,8 @@ pub(super) struct Node {
     /// Subtree counters as they will be written.
     pub(super) subtree: Counters,
     pub(super) is_dirty: bool,
+    /// The highest hardlink group, once somebody asked: it takes a look at every row.
+    highest_group: Option<u32>,
 }
 
 /// The tree of catalogs.
@@ -65,6 +67,11 @@ impl<'s> CatalogTree<'s> {
         Ok(tree)
     }
 
+    /// Returns where the catalogs come from.
+    pub(super) fn store(&self) -> &'s dyn Store {
+        self.store
+    }
+
     /// Returns the root catalog's id.
     pub(super) const ROOT: NodeId = NodeId(0);
 
@@ -85,6 +92,7 @@ impl<'s> CatalogTree<'s> {
             accounted: stored_counters.total(),
             subtree: stored_counters.subtree,
             is_dirty: false,
+            highest_group: None,
         }))
     }
 
@@ -173,6 +181,24 @@ impl<'s> CatalogTree<'s> {
         }
         let holder = self.holder(path)?;
         self.node(holder)?.writer.chunks(path, entry.flags)
+    }
+
+    /// Returns a hardlink group that the catalog of `path` does not use yet.
+    pub(super) fn new_group(&mut self, path: &RepoPath) -> Result<u32> {
+        let holder = self.holder(path)?;
+        let node = self.node_mut(holder)?;
+        let highest = node.highest_group.map_or_else(|| node.writer.highest_group(), Ok)?;
+        let group = highest.checked_add(1).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, "publish", format!("{path}: its catalog has no free hardlink group"))
+        })?;
+        node.highest_group = Some(group);
+        Ok(group)
+    }
+
+    /// Sets hardlink group and link count of an entry that is no directory.
+    pub(super) fn set_hardlinks(&mut self, path: &RepoPath, links: Hardlinks) -> Result<()> {
+        let holder = self.holder(path)?;
+        self.dirty(holder)?.writer.set_hardlinks(path, links)
     }
 
     /// Adds an entry whose parent directory exists.
@@ -315,6 +341,7 @@ impl<'s> CatalogTree<'s> {
             accounted: Counters::default(),
             subtree: Counters::default(),
             is_dirty: true,
+            highest_group: None,
         });
         moving.iter().try_for_each(|mountpoint| self.move_nested(mountpoint, outer, inner))
     }
@@ -330,6 +357,7 @@ impl<'s> CatalogTree<'s> {
         let (moved, accounted) = (inner_node.writer.take_below(path)?, inner_node.accounted);
         let outer_node = self.dirty(outer)?;
         outer_node.writer.put_moved(moved)?;
+        outer_node.highest_group = None;
         let row = outer_node.writer.find(path)?;
         let flags = row.map_or(EntryFlags(EntryFlags::DIRECTORY), |row| row.entry.flags);
         outer_node.writer.set_flags(path, flags.with(EntryFlags::NESTED_MOUNTPOINT, false))?;
