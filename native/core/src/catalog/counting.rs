@@ -44,4 +44,14 @@ impl CatalogWriter {
         })?;
         counted.ok_or_else(|| self.database.corrupt("its rows cannot be counted"))
     }
+
+    /// Returns the number of entries, the catalog's own root among them.
+    pub fn entries(&self) -> Result<u64> {
+        Ok(self.database.number("SELECT count(*) FROM catalog")?.try_into().unwrap_or(0))
+    }
+
+    /// Returns a number that the number of entries does not exceed, without looking at them all.
+    pub fn entries_at_most(&self) -> Result<u64> {
+        Ok(self.database.number("SELECT coalesce(max(rowid), 0) FROM catalog")?.try_into().unwrap_or(0))
+    }
 }

@@ -1,5 +1,6 @@
 //! File catalogs: reading, the decoded index, the tree of nested catalogs, writing.
 
+mod binds;
 mod counting;
 mod decoded;
 pub mod index;

@@ -66,6 +66,18 @@ impl CatalogWriter {
         Ok(rows)
     }
 
+    /// Returns name, whether it is a directory, and flags of the entries of a directory, in the order of their rows.
+    pub fn listing(&self, directory: &RepoPath) -> Result<Vec<(Vec<u8>, bool, EntryFlags)>> {
+        let PathHash { first, second } = directory.hash();
+        let sql = "SELECT name, mode & 61440 = 16384, flags FROM catalog WHERE parent_1 = ?1 AND parent_2 = ?2 \
+                   AND NOT (md5path_1 = ?1 AND md5path_2 = ?2) ORDER BY rowid";
+        let database = &self.database;
+        database.rows(sql, &[&first, &second], |row| {
+            let is_directory = database.integer(row, 1)? != 0;
+            Ok((database.bytes(row, 0)?, is_directory, EntryFlags(database.unsigned(row, 2)?)))
+        })
+    }
+
     fn read_row(&self, row: &rusqlite::Row<'_>) -> Result<Row> {
         let database = &self.database;
         let flags = EntryFlags(database.unsigned(row, 10)?);

@@ -10,9 +10,10 @@ use nearfs_format::path::RepoPath;
 
 use super::finish::{CommitValues, FinishedTree, finish};
 use super::pipeline::{Content, Tally};
-use super::plan::{Action, CATALOG_MARKER, Found, Plan, marked_directory};
+use super::plan::{Action, CATALOG_MARKER, Found, GivenContent, Plan, marked_directory};
 use super::tree::CatalogTree;
-use super::types::{ChangeCounts, PublishSettings};
+use super::types::{ChangeCounts, PublishSettings, Warning};
+use super::{autocatalogs, limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::store::Store;
@@ -23,6 +24,8 @@ pub(super) struct Done {
     pub(super) tree: FinishedTree,
     pub(super) revision: u64,
     pub(super) changes: ChangeCounts,
+    /// What is too large.
+    pub(super) warnings: Vec<Warning>,
 }
 
 /// Applies a plan to the base revision and stores the catalogs.
@@ -42,6 +45,7 @@ pub(super) fn commit(
         markers_added: plan.markers_added(),
         markers_removed: plan.markers_removed(),
         recount: BTreeSet::new(),
+        origin: None,
         changes: ChangeCounts::default(),
     };
     for (change, content) in plan.changes.iter().zip(contents) {
@@ -49,15 +53,21 @@ pub(super) fn commit(
         commit.apply(&change.path, &change.action, content)?;
     }
     let changes = commit.finish_directories()?;
-    let values = CommitValues {
+    autocatalogs::balance(&mut tree, settings, tally)?;
+    let warnings = limits::check_catalogs(&tree, &settings.limits)?;
+    Ok(Done { tree: finish(tree, store, &values(settings, revision), tally)?, revision, changes, warnings })
+}
+
+/// Returns what a commit writes into catalogs.
+pub(super) fn values(settings: &PublishSettings, revision: u64) -> CommitValues {
+    CommitValues {
         hash_algorithm: settings.hash_algorithm,
         now: settings.now,
         revision,
         ttl_s: settings.ttl_s,
         is_volatile: settings.volatile,
         workers: settings.worker_count(),
-    };
-    Ok(Done { tree: finish(tree, store, &values, tally)?, revision, changes })
+    }
 }
 
 /// Returns the revision after the base, or the one that was asked for.
@@ -82,6 +92,8 @@ struct Commit<'t, 's> {
     markers_removed: HashSet<RepoPath>,
     /// Directories whose number of sub-directories may have changed.
     recount: BTreeSet<RepoPath>,
+    /// The base revision, opened once more when the first copy is made.
+    origin: Option<CatalogTree<'s>>,
     changes: ChangeCounts,
 }
 
@@ -97,6 +109,8 @@ impl Commit<'_, '_> {
             }
             Action::Touch(found) => self.touch(path, found),
             Action::Remove => self.remove(path),
+            Action::Copy { from, found } => self.copy(path, from, found),
+            Action::Link { first, linkcount, replaces } => self.link(path, first, *linkcount, *replaces),
         }
     }
 
@@ -105,13 +119,16 @@ impl Commit<'_, '_> {
         if is_regular {
             self.changes.bytes_added += found.size;
         }
+        let mut entry = entry_of(found, self.settings);
+        if let Some(given) = &found.given {
+            return self.tree.add(path, &with_given(entry, given), &given.chunks);
+        }
         let Content { hash, chunks } = match content {
             None if is_regular => {
                 return Err(Error::new(ErrorKind::Internal, "commit", format!("{path}: its content was not stored")));
             }
             content => content.unwrap_or_default(),
         };
-        let mut entry = entry_of(found, self.settings);
         entry.hash = hash;
         entry.flags = entry.flags.with(EntryFlags::CHUNKED, !chunks.is_empty());
         self.tree.add(path, &entry, &chunks)
@@ -133,6 +150,30 @@ impl Commit<'_, '_> {
             Some(directory) if !self.tree.is_mountpoint(&directory)? => self.tree.split(&directory),
             _ => Ok(()),
         }
+    }
+
+    fn copy(&mut self, path: &RepoPath, from: &RepoPath, found: &Found) -> Result<()> {
+        self.insert(path, found, None)?;
+        let mut origin = match self.origin.take() {
+            Some(origin) => origin,
+            None => self.tree.origin()?,
+        };
+        let copied = self.tree.copy_subtree(&mut origin, from, path)?;
+        self.origin = Some(origin);
+        self.changes.directories_added += copied.directories + 1;
+        self.changes.files_added += copied.files;
+        self.recount.extend(path.parent());
+        Ok(())
+    }
+
+    fn link(&mut self, path: &RepoPath, first: &RepoPath, linkcount: u32, replaces: bool) -> Result<()> {
+        if replaces {
+            self.tree.remove(path)?;
+            self.changes.files_changed += 1;
+        } else {
+            self.changes.files_added += 1;
+        }
+        self.tree.link(path, first, linkcount)
     }
 
     fn touch(&mut self, path: &RepoPath, found: &Found) -> Result<()> {
@@ -174,6 +215,14 @@ impl Commit<'_, '_> {
         }
         Ok(self.changes)
     }
+}
+
+/// Returns a row whose content somebody else stored.
+fn with_given(entry: Entry, given: &GivenContent) -> Entry {
+    let flags = entry.flags.with_compression(given.compression).with_hash_algorithm(given.hash_algorithm);
+    let is_external = given.is_external.unwrap_or_else(|| flags.has(EntryFlags::EXTERNAL));
+    let flags = flags.with(EntryFlags::EXTERNAL, is_external).with(EntryFlags::CHUNKED, !given.chunks.is_empty());
+    Entry { hash: given.hash, flags, ..entry }
 }
 
 /// Returns the row of what was found, without content.

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Flags that say where catalogs begin; a copy gets its own.
 const BOUNDARIES: u32 = EntryFlags::NESTED_MOUNTPOINT | EntryFlags::NESTED_ROOT | EntryFlags::BIND_MOUNTPOINT;
 
-impl<'s> CatalogTree<'s> {
+impl CatalogTree<'_> {
     /// Opens the base revision once more, as it was before any change.
     pub(super) fn origin(&self) -> Result<Self> {
         match self.node(Self::ROOT)?.base {
@@ -65,6 +65,20 @@ impl<'s> CatalogTree<'s> {
         }
         self.recount_links(to)?;
         Ok(copied)
+    }
+
+    /// Makes `path` another name of `first`, in the same directory; the group has `linkcount` names in the end.
+    pub(super) fn link(&mut self, path: &RepoPath, first: &RepoPath, linkcount: u32) -> Result<()> {
+        let row = self.find(first)?.ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "link", format!("{path} to {first}: the first name was not published"))
+        })?;
+        let mut entry = row.entry;
+        let chunks = self.chunks(first, &entry)?;
+        if entry.hardlinks.group == 0 {
+            entry.hardlinks = Hardlinks { group: self.new_group(first)?, linkcount };
+            self.set_hardlinks(first, entry.hardlinks)?;
+        }
+        self.add(path, &entry, &chunks)
     }
 
     fn copy_entry(

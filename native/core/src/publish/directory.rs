@@ -6,19 +6,31 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use nearfs_format::dirent::{Entry, FileType};
 use nearfs_format::path::RepoPath;
 use nearfs_format::xattr::XattrList;
 
-use super::plan::{Action, Found};
-use super::scan::{Scan, XattrNames, refused};
+use super::autocatalogs::AUTOMATIC_MARKER;
+use super::grafts::Graft;
+use super::hardlinks::LinkedFiles;
+use super::plan::{Action, CATALOG_MARKER, Found};
+use super::scan::{Listed, Scan, refused};
 use super::types::Warning;
+use super::xattrs::XattrNames;
 use crate::error::Result;
 
 /// What a directory gets that nobody described (format.md 10.4).
 const IMPLIED_MODE: u32 = 0o40_755;
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
+
+/// A directory that is being compared.
+struct Compared {
+    path: RepoPath,
+    /// What the base revision has in it that was not met yet.
+    base: BTreeMap<Vec<u8>, Entry>,
+}
 
 impl Scan<'_, '_> {
     /// Compares with the target's directory, and makes what is missing on the way to it.
@@ -50,7 +62,7 @@ impl Scan<'_, '_> {
             }
         }
         let before = self.base_entry(&target, in_base)?;
-        self.compare(&target, found, before.as_ref());
+        self.compare(&target, found, before.as_ref(), 1);
         self.walk(vec![(target, before.is_some_and(|entry| entry.is_directory()))], mirrors)
     }
 
@@ -65,37 +77,65 @@ impl Scan<'_, '_> {
 
     /// Walks directories; the flag of each says whether the base revision has it.
     fn walk(&mut self, mut pending: Vec<(RepoPath, bool)>, mirrors: bool) -> Result<()> {
-        let mut buffer = Vec::new();
-        while let Some((directory, in_base)) = pending.pop() {
-            let mut base = if in_base { self.base_entries(&directory)? } else { BTreeMap::new() };
-            for listed in self.list(&directory)? {
-                let path = directory.join(&listed.name).map_err(|e| refused(&directory, e))?;
-                let is_whiteout = listed.is_special()
-                    && std::os::unix::fs::MetadataExt::rdev(&listed.stat) == 0
-                    && std::os::unix::fs::FileTypeExt::is_char_device(&listed.stat.file_type());
-                let prefix = listed.name.get(..WHITEOUT_PREFIX.len()).unwrap_or_default();
-                if is_whiteout || prefix.eq_ignore_ascii_case(WHITEOUT_PREFIX) {
-                    self.warnings.push(Warning::ReservedName(path));
-                    continue;
-                }
-                let xattrs = if self.settings.include_xattrs {
-                    XattrNames::of(&self.host(&path), &mut buffer)?
-                } else {
-                    XattrNames::default()
-                };
-                let Some(found) = self.look(&path, &listed.stat, &xattrs)? else { continue };
-                let before = base.remove(&listed.name);
-                if found.file_type == FileType::Directory {
-                    pending.push((path.clone(), before.as_ref().is_some_and(Entry::is_directory)));
-                }
-                self.compare(&path, found, before.as_ref());
+        let (mut buffer, mut linked) = (Vec::new(), LinkedFiles::default());
+        while let Some((path, in_base)) = pending.pop() {
+            let base = if in_base { self.base_entries(&path)? } else { BTreeMap::new() };
+            let mut directory = Compared { path, base };
+            let mut listed = self.list(&directory.path)?;
+            let mut grafts = self.take_grafts(&directory.path, &mut listed)?;
+            for entry in &listed {
+                let graft = grafts.remove(&entry.name);
+                pending.extend(self.directory_entry(&mut directory, entry, graft, &mut buffer, &mut linked)?);
             }
-            for name in base.keys().filter(|_| mirrors) {
-                let path = directory.join(name).map_err(|e| refused(&directory, e))?;
+            for (name, graft) in grafts {
+                let path = directory.path.join(&name).map_err(|e| refused(&directory.path, e))?;
+                let before = directory.base.remove(&name);
+                self.compare(&path, graft.alone(None), before.as_ref(), 1);
+            }
+            if self.settings.autocatalogs.is_some() && directory.base.contains_key(AUTOMATIC_MARKER) {
+                // Made by an earlier publish: the directory on disk knows nothing of them.
+                directory.base.remove(AUTOMATIC_MARKER);
+                directory.base.remove(CATALOG_MARKER);
+            }
+            for name in directory.base.keys().filter(|_| mirrors) {
+                let path = directory.path.join(name).map_err(|e| refused(&directory.path, e))?;
                 self.push(&path, Action::Remove);
             }
         }
-        Ok(())
+        self.linked(linked)
+    }
+
+    /// Compares one name; returns the directory that is to be walked next.
+    fn directory_entry(
+        &mut self,
+        directory: &mut Compared,
+        listed: &Listed,
+        graft: Option<Graft>,
+        buffer: &mut Vec<u8>,
+        linked: &mut LinkedFiles,
+    ) -> Result<Option<(RepoPath, bool)>> {
+        let path = directory.path.join(&listed.name).map_err(|e| refused(&directory.path, e))?;
+        let prefix = listed.name.get(..WHITEOUT_PREFIX.len()).unwrap_or_default();
+        if listed.is_whiteout_device() || prefix.eq_ignore_ascii_case(WHITEOUT_PREFIX) {
+            self.warnings.push(Warning::ReservedName(path));
+            return Ok(None);
+        }
+        let xattrs = if self.settings.include_xattrs {
+            XattrNames::of(&self.host(&path), buffer)?
+        } else {
+            XattrNames::default()
+        };
+        let Some(mut found) = self.look(&path, &listed.stat, &xattrs)? else { return Ok(None) };
+        let before = directory.base.remove(&listed.name);
+        let is_directory = found.file_type == FileType::Directory;
+        if let Some(graft) = graft {
+            graft.apply(&path, &mut found)?;
+        } else if !is_directory && listed.stat.nlink() > 1 && listed.name != CATALOG_MARKER {
+            linked.note(&path, &listed.stat, found, before);
+            return Ok(None);
+        }
+        self.compare(&path, found, before.as_ref(), 1);
+        Ok(is_directory.then(|| (path, before.as_ref().is_some_and(Entry::is_directory))))
     }
 
     fn base_entries(&mut self, directory: &RepoPath) -> Result<BTreeMap<Vec<u8>, Entry>> {
@@ -105,7 +145,8 @@ impl Scan<'_, '_> {
         Ok(kept.map(|row| (row.name, row.entry)).collect())
     }
 
-    fn compare(&mut self, path: &RepoPath, found: Found, before: Option<&Entry>) {
+    /// Notes what changes at a path; `linkcount` is the number of names that a file is to have.
+    pub(super) fn compare(&mut self, path: &RepoPath, found: Found, before: Option<&Entry>, linkcount: u32) {
         let is_directory = found.file_type == FileType::Directory;
         match before {
             None => self.push(path, Action::Add(found)),
@@ -119,8 +160,7 @@ impl Scan<'_, '_> {
                 }
             }
             Some(entry) => {
-                let is_same =
-                    self.is_same_directory(&found, entry) && found.size == entry.size && found.symlink == entry.symlink;
+                let is_same = self.is_same_file(&found, entry) && entry.hardlinks.linkcount == linkcount;
                 if !is_same {
                     self.push(path, Action::Replace(found));
                 }

@@ -5,20 +5,28 @@
 //! repository's publish lock throughout. A crash leaves objects that nobody refers to, and temporary files that the
 //! next publish removes.
 
+mod autocatalogs;
 mod commit;
 mod copying;
 mod create;
 mod directory;
 mod finish;
+mod grafts;
+mod hardlinks;
+mod limits;
+mod names;
 mod overlay;
 mod pipeline;
 pub mod plan;
+mod redirects;
 mod rewrite;
 mod rollback;
 mod scan;
 mod tar;
 mod tree;
 pub mod types;
+mod virtual_directory;
+mod xattrs;
 
 use crate::error::Result;
 use crate::progress::Progress;
@@ -26,11 +34,14 @@ use crate::store::Store;
 use tree::CatalogTree;
 
 pub use create::create_repository;
-pub use plan::{Action, Change, Found, Label, Listed, Plan};
+pub use plan::{Action, Change, Found, GivenContent, Label, Listed, Plan};
 pub use rewrite::{Rewrite, rewrite};
 pub use rollback::{Rollback, rollback};
 pub use tar::{Archive, IngestSettings};
-pub use types::{BaseRevision, ChangeCounts, Committed, NewRepository, PublishSettings, Source, Warning};
+pub use types::{
+    BaseRevision, CatalogWeights, ChangeCounts, Committed, Limits, NewRepository, PublishSettings, Source, Warning,
+};
+pub use virtual_directory::{Snapshot, update_virtual_directory};
 
 /// Compares `source` with the base revision; changes nothing. What a dry run shows.
 ///
@@ -144,6 +155,6 @@ fn commit_contents(
         objects_reused: tally.reused(),
         catalogs_new: done.tree.catalogs,
         changes: done.changes,
-        warnings: plan.warnings,
+        warnings: plan.warnings.into_iter().chain(done.warnings).collect(),
     })
 }

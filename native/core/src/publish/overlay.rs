@@ -1,21 +1,27 @@
 //! The upper directory of an overlay: what it says about the lower one.
 //!
-//! Owns the signs that a union file system leaves: whiteouts, opaque directories, and those that mean that the upper
-//! directory is not the whole truth (redirected directories, files without their content), which are refused rather
-//! than published wrong. Source: format.md 10.3.
+//! Owns the signs that a union file system leaves: whiteouts and opaque directories; `redirects` owns those that lead
+//! to other places of the lower one. Source: format.md 10.3.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+use std::collections::BTreeMap;
 
 use nearfs_format::dirent::{Entry, FileType};
 use nearfs_format::path::RepoPath;
 
+use super::grafts::Graft;
+use super::hardlinks::UpperNames;
+use super::names;
 use super::plan::{Action, Found};
-use super::scan::{Listed, Scan, XattrNames, refused, xattr};
+use super::redirects::{self, lower_of, natural};
+use super::scan::{Listed, Scan, refused};
 use super::types::Warning;
-use crate::error::{Error, ErrorKind, Result};
+use super::xattrs::{XattrNames, xattr};
+use crate::error::{Error, Result};
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 /// Own files of aufs and fuse-overlayfs begin so; the first means an opaque directory.
@@ -24,20 +30,12 @@ const UNION_FILE_PREFIX: &[u8] = b".wh..wh.";
 const WHITEOUT_TARGET: &[u8] = b"(overlay-whiteout)";
 const OPAQUE: [&str; 3] = ["trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque"];
 const WHITEOUT: [&str; 2] = ["trusted.overlay.whiteout", "user.overlay.whiteout"];
-/// Attributes of entries whose content or children lie elsewhere.
-const ELSEWHERE: [&str; 5] = [
-    "trusted.overlay.redirect",
-    "user.overlay.redirect",
-    "user.fuseoverlayfs.redirect",
-    "trusted.overlay.metacopy",
-    "user.overlay.metacopy",
-];
 
 /// A directory that is to be walked.
 struct Walk {
     path: RepoPath,
-    /// The base revision has a directory here that shows through.
-    in_base: bool,
+    /// The directory of the base revision that shows through.
+    lower: Option<RepoPath>,
 }
 
 /// What one name of the upper directory says.
@@ -53,69 +51,120 @@ enum Sign {
 impl Scan<'_, '_> {
     /// Walks the upper directory.
     pub(super) fn overlay(&mut self) -> Result<()> {
-        let mut pending = vec![Walk { path: RepoPath::root(), in_base: true }];
-        let mut buffer = Vec::new();
+        let mut pending = vec![Walk { path: RepoPath::root(), lower: Some(RepoPath::root()) }];
+        let (mut buffer, mut names) = (Vec::new(), UpperNames::default());
         while let Some(walk) = pending.pop() {
-            for listed in self.list(&walk.path)? {
-                self.overlay_entry(&walk, &listed, &mut pending, &mut buffer)?;
+            let mut listed = self.list(&walk.path)?;
+            let mut grafts = self.take_grafts(&walk.path, &mut listed)?;
+            for entry in &listed {
+                let graft = grafts.remove(&entry.name);
+                if let Some(found) = self.overlay_entry(&walk, entry, graft, &mut buffer, &mut names)? {
+                    pending.push(found);
+                }
             }
+            self.overlay_grafts(&walk, grafts)?;
         }
-        Ok(())
+        names.check()
     }
 
+    /// Publishes one name; returns the directory that is to be walked next.
     fn overlay_entry(
         &mut self,
         walk: &Walk,
         listed: &Listed,
-        pending: &mut Vec<Walk>,
+        graft: Option<Graft>,
         buffer: &mut Vec<u8>,
-    ) -> Result<()> {
+        names: &mut UpperNames,
+    ) -> Result<Option<Walk>> {
         let path = walk.path.join(&listed.name).map_err(|e| refused(&walk.path, e))?;
         let host = self.host(&path);
         let xattrs = XattrNames::of(&host, buffer)?;
         match sign(listed, &host, &xattrs)? {
-            Sign::Own => return Ok(()),
+            Sign::Own => return Ok(None),
             Sign::Whiteout(name) => {
                 let path = walk.path.join(&name).map_err(|e| refused(&walk.path, e))?;
-                return self.whiteout(walk, &path);
+                self.whiteout(walk, &path)?;
+                if let Some(graft) = graft {
+                    self.push(&path, Action::Add(graft.alone(None)));
+                }
+                return Ok(None);
             }
-            Sign::Entry => {}
+            Sign::Entry => redirects::check_attributes(&path, &xattrs)?,
         }
-        if let Some(name) = xattrs.first_of(&ELSEWHERE) {
-            let subject = format!(
-                "{path}: the overlay keeps part of it elsewhere ({name}); mount with redirect_dir=off,metacopy=off"
-            );
-            return Err(Error::new(ErrorKind::Unsupported, "publish", subject));
-        }
-        let base = if walk.in_base { self.tree.find(&path)? } else { None };
-        let base = base.map(|row| row.entry);
-        match self.look(&path, &listed.stat, &xattrs)? {
-            Some(found) if found.file_type == FileType::Directory => {
-                let shows_through = base.as_ref().is_some_and(Entry::is_directory) && !is_opaque(&host, &xattrs)?;
-                self.overlay_directory(&path, found, base, shows_through);
-                pending.push(Walk { path, in_base: shows_through });
-            }
-            Some(found) => self.overlay_file(&path, found, base.as_ref()),
+        let natural = natural(walk.lower.as_ref(), &path)?;
+        let base = self.base_at(natural.as_ref())?;
+        names.note(&path, &listed.stat, base.as_ref());
+        let Some(mut found) = self.look(&path, &listed.stat, &xattrs)? else {
             // Left out, but it hides what was there.
-            None if base.is_some() => self.push(&path, Action::Remove),
-            None => {}
+            if base.is_some() {
+                self.push(&path, Action::Remove);
+            }
+            return Ok(None);
+        };
+        if found.file_type == FileType::Directory && graft.is_none() {
+            let lower = match is_opaque(&host, &xattrs)? {
+                true => None,
+                false => lower_of(&path, walk.lower.as_ref(), &host, &xattrs)?,
+            };
+            let lower = self.overlay_directory(&path, found, base, natural, lower)?;
+            return Ok(Some(Walk { path, lower }));
+        }
+        self.fill_metacopy(&path, walk.lower.as_ref(), &mut found, &xattrs)?;
+        if let Some(graft) = graft {
+            graft.apply(&path, &mut found)?;
+        } else if listed.stat.nlink() > 1 {
+            self.warnings.push(Warning::HardlinkBroken(path.clone()));
+        }
+        self.overlay_file(&path, found, base.as_ref());
+        Ok(None)
+    }
+
+    fn base_at(&mut self, path: Option<&RepoPath>) -> Result<Option<Entry>> {
+        Ok(path.map(|path| self.tree.find(path)).transpose()?.flatten().map(|row| row.entry))
+    }
+
+    /// Publishes descriptors beside which there is nothing in the upper directory.
+    fn overlay_grafts(&mut self, walk: &Walk, grafts: BTreeMap<Vec<u8>, Graft>) -> Result<()> {
+        for (name, graft) in grafts {
+            let path = walk.path.join(&name).map_err(|e| refused(&walk.path, e))?;
+            let natural = natural(walk.lower.as_ref(), &path)?;
+            let base = self.base_at(natural.as_ref())?;
+            let mut found = graft.clone().alone(base.as_ref().filter(|entry| !entry.is_directory()));
+            if let Some(entry) = &base {
+                // Whatever is no regular file cannot be grafted.
+                found.file_type = entry.file_type().unwrap_or(FileType::Fifo);
+                graft.apply(&path, &mut found)?;
+            }
+            self.overlay_file(&path, found, base.as_ref());
         }
         Ok(())
     }
 
-    fn overlay_directory(&mut self, path: &RepoPath, found: Found, base: Option<Entry>, shows_through: bool) {
+    /// Publishes a directory; returns the directory of the base revision that shows through.
+    fn overlay_directory(
+        &mut self,
+        path: &RepoPath,
+        found: Found,
+        base: Option<Entry>,
+        natural: Option<RepoPath>,
+        lower: Option<RepoPath>,
+    ) -> Result<Option<RepoPath>> {
+        let from = self.renamed_from(path, natural.as_ref(), lower.as_ref())?;
         match base {
-            Some(entry) if shows_through => {
+            Some(entry) if entry.is_directory() && from.is_none() && lower.is_some() => {
                 if !self.is_same_directory(&found, &entry) {
                     self.push(path, Action::Touch(found));
                 }
+                return Ok(natural);
             }
-            Some(_) => {
-                self.push(path, Action::Remove);
-                self.push(path, Action::Add(found));
-            }
+            Some(_) => self.push(path, Action::Remove),
+            None => {}
+        }
+        match &from {
+            Some(from) => self.push(path, Action::Copy { from: from.clone(), found }),
             None => self.push(path, Action::Add(found)),
         }
+        Ok(from)
     }
 
     fn overlay_file(&mut self, path: &RepoPath, found: Found, base: Option<&Entry>) {
@@ -135,13 +184,22 @@ impl Scan<'_, '_> {
     }
 
     fn whiteout(&mut self, walk: &Walk, path: &RepoPath) -> Result<()> {
-        if walk.in_base && self.tree.find(path)?.is_some() {
-            if path.as_bytes() == b"/.cvmfs" {
-                return Err(refused(path, "this directory is reserved and cannot be removed"));
+        let natural = natural(walk.lower.as_ref(), path)?;
+        if self.base_at(natural.as_ref())?.is_some() {
+            if path.as_bytes() == names::VIRTUAL_DIRECTORY {
+                return Err(names::reserved(path));
             }
             self.push(path, Action::Remove);
         }
         Ok(())
+    }
+
+    /// Says whether a file is what its row says, as far as can be told without reading it.
+    pub(super) fn is_same_file(&self, found: &Found, entry: &Entry) -> bool {
+        self.is_same_directory(found, entry)
+            && found.size == entry.size
+            && found.symlink == entry.symlink
+            && found.given.as_ref().is_none_or(|given| given.hash == entry.hash)
     }
 
     /// Says whether a directory has the attributes of its row. The size is the file system's own affair: the same
@@ -166,8 +224,8 @@ fn sign(listed: &Listed, host: &Path, xattrs: &XattrNames) -> Result<Sign> {
         return Ok(Sign::Whiteout(rest.to_vec()));
     }
     let kind = stat.file_type();
-    let is_whiteout = if kind.is_char_device() {
-        stat.rdev() == 0
+    let is_whiteout = if listed.is_whiteout_device() {
+        true
     } else if kind.is_symlink() {
         let target = fs::read_link(host).map_err(|e| Error::io("read link", host.display().to_string(), e))?;
         target.as_os_str().as_bytes() == WHITEOUT_TARGET

@@ -7,7 +7,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use nearfs_format::dirent::FileType;
+use nearfs_format::chunk::Chunk;
+use nearfs_format::dirent::{Compression, FileType};
+use nearfs_format::hash::{ContentHash, HashAlgorithm};
 use nearfs_format::path::RepoPath;
 use nearfs_format::xattr::XattrList;
 
@@ -37,6 +39,23 @@ pub struct Found {
     pub symlink: Vec<u8>,
     /// Extended attributes to store.
     pub xattrs: XattrList,
+    /// Content that is not read from the file: `None` for a file that is.
+    pub given: Option<Box<GivenContent>>,
+}
+
+/// Content of a regular file that somebody else stored: the base revision, or whoever wrote a graft descriptor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenContent {
+    /// The whole-file object, if there is one.
+    pub hash: Option<ContentHash>,
+    /// The chunks, in order; empty for a whole file.
+    pub chunks: Vec<Chunk>,
+    /// Algorithm of the hashes.
+    pub hash_algorithm: HashAlgorithm,
+    /// How the objects are stored.
+    pub compression: Compression,
+    /// Says whether the content lies outside the repository; `None` follows the settings.
+    pub is_external: Option<bool>,
 }
 
 /// What happens at a path.
@@ -50,6 +69,23 @@ pub enum Action {
     Touch(Found),
     /// An entry vanishes with everything below it.
     Remove,
+    /// A directory appears with everything that the base revision has below `from`.
+    Copy {
+        /// A directory of the base revision.
+        from: RepoPath,
+        /// The directory's attributes.
+        found: Found,
+    },
+    /// A non-directory becomes another name of `first`, which is in the same directory and comes before it. Replaces
+    /// the non-directory that the base revision has there, if any.
+    Link {
+        /// The first name of the group; an [`Action::Add`] or [`Action::Replace`] of its own.
+        first: RepoPath,
+        /// Number of names in the group.
+        linkcount: u32,
+        /// Says whether the base revision has an entry here.
+        replaces: bool,
+    },
 }
 
 /// One change.
@@ -139,8 +175,9 @@ impl Plan {
         self.changes.iter().flat_map(|change| {
             let (label, boundary) = match change.action {
                 Action::Add(_) => (Label::Add, Some(Label::CatalogAdd)),
+                Action::Copy { .. } | Action::Link { replaces: false, .. } => (Label::Add, None),
                 Action::Remove => (Label::Remove, Some(Label::CatalogRemove)),
-                Action::Replace(_) | Action::Touch(_) => (Label::Modify, None),
+                Action::Replace(_) | Action::Touch(_) | Action::Link { .. } => (Label::Modify, None),
             };
             let boundary = boundary
                 .zip(marked_directory(&change.path))
@@ -167,7 +204,9 @@ impl Plan {
     /// Returns the regular files whose content has to be stored: index of the change, path and what was found.
     pub(super) fn contents(&self) -> impl Iterator<Item = (usize, &RepoPath, &Found)> {
         self.changes.iter().enumerate().filter_map(|(index, change)| match &change.action {
-            Action::Add(found) | Action::Replace(found) if found.file_type == FileType::Regular => {
+            Action::Add(found) | Action::Replace(found)
+                if found.file_type == FileType::Regular && found.given.is_none() =>
+            {
                 Some((index, &change.path, found))
             }
             _ => None,

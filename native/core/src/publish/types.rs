@@ -77,6 +77,12 @@ pub struct PublishSettings {
     pub mtime_ns: bool,
     /// Leave out fifos, sockets and devices, with a warning (`CVMFS_IGNORE_SPECIAL_FILES`).
     pub ignore_special: bool,
+    /// Split hardlink groups that span directories, instead of refusing them (`CVMFS_IGNORE_XDIR_HARDLINKS`).
+    pub ignore_xdir_hardlinks: bool,
+    /// What is too large, and whether that ends the publish.
+    pub limits: Limits,
+    /// Splits large catalogs and merges small ones (`CVMFS_AUTOCATALOGS`); `None` leaves them alone.
+    pub autocatalogs: Option<CatalogWeights>,
     /// Flag new regular files as external data (`CVMFS_EXTERNAL_DATA`).
     pub is_external: bool,
     /// Flag new regular files for direct I/O (`publish -d`).
@@ -103,6 +109,9 @@ impl PublishSettings {
             include_xattrs: false,
             mtime_ns: false,
             ignore_special: false,
+            ignore_xdir_hardlinks: true,
+            limits: Limits::default(),
+            autocatalogs: None,
             is_external: false,
             direct_io: false,
             ttl_s: DEFAULT_TTL_S,
@@ -119,6 +128,41 @@ impl PublishSettings {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
             count => count,
         }
+    }
+}
+
+/// What is too large (server.md 4). A limit of 0 is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// MiB of a file (`CVMFS_FILE_MBYTE_LIMIT`).
+    pub file_mbytes: u64,
+    /// Thousand entries of a nested catalog (`CVMFS_NESTED_KCATALOG_LIMIT`).
+    pub nested_kentries: u64,
+    /// Thousand entries of the root catalog (`CVMFS_ROOT_KCATALOG_LIMIT`).
+    pub root_kentries: u64,
+    /// Ends the publish where a limit is exceeded, instead of a warning (`CVMFS_ENFORCE_LIMITS`).
+    pub is_enforced: bool,
+}
+
+impl Default for Limits {
+    /// The reference's limits (format.md 11.3).
+    fn default() -> Self {
+        Self { file_mbytes: 1024, nested_kentries: 500, root_kentries: 200, is_enforced: false }
+    }
+}
+
+/// Between how many entries automatic catalogs are kept (format.md 10.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CatalogWeights {
+    /// A catalog with more entries is split.
+    pub max: u64,
+    /// An automatic catalog with fewer entries is merged, and no smaller directory is split off.
+    pub min: u64,
+}
+
+impl Default for CatalogWeights {
+    fn default() -> Self {
+        Self { max: 100_000, min: 1000 }
     }
 }
 
@@ -154,16 +198,43 @@ pub enum Warning {
     ReservedName(RepoPath),
     /// What was to be deleted was not there.
     NothingToDelete(RepoPath),
+    /// A file with a meaning that is experimental.
+    Bundles(RepoPath),
+    /// A file is larger than so many MiB: path, limit, size in MiB.
+    LargeFile(RepoPath, u64, u64),
+    /// A catalog has more than so many entries: mountpoint, limit, entries.
+    LargeCatalog(RepoPath, u64, u64),
+}
+
+impl Warning {
+    /// Returns what it is about.
+    pub fn path(&self) -> &RepoPath {
+        let (Self::XattrSkipped(path)
+        | Self::SpecialSkipped(path)
+        | Self::HardlinkBroken(path)
+        | Self::ReservedName(path)
+        | Self::NothingToDelete(path)
+        | Self::Bundles(path)
+        | Self::LargeFile(path, ..)
+        | Self::LargeCatalog(path, ..)) = self;
+        path
+    }
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::XattrSkipped(path) => write!(f, "{path}: extended attributes over the limits were left out"),
-            Self::SpecialSkipped(path) => write!(f, "{path}: special file left out"),
+            Self::SpecialSkipped(path) => write!(f, "'{path}' is a special file, ignoring."),
             Self::HardlinkBroken(path) => write!(f, "{path}: hardlinks became independent files"),
             Self::ReservedName(path) => write!(f, "{path}: left out, the name belongs to the union file system"),
             Self::NothingToDelete(path) => write!(f, "{path}: there was nothing to delete"),
+            Self::Bundles(_) => {
+                f.write_str(".cvmfsbundles file encountered. Bundles is currently an experimental feature.")
+            }
+            Self::LargeFile(..) | Self::LargeCatalog(..) => {
+                write!(f, "WARNING: {}", super::limits::sentence(self).unwrap_or_default())
+            }
         }
     }
 }

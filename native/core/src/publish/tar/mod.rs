@@ -20,11 +20,14 @@ use nearfs_format::xattr::{MAX_ATTRIBUTES, MAX_FIELD_BYTES, XattrList};
 
 pub use input::Archive;
 
+use super::grafts::GRAFT_PREFIX;
+use super::names;
 use super::pipeline::{Content, Tally};
 use super::plan::{CATALOG_MARKER, Found, Plan};
-use super::scan::{UNION_XATTRS, check_special_names, refused, warned_path};
+use super::scan::refused;
 use super::tree::CatalogTree;
 use super::types::{PublishSettings, Warning};
+use super::xattrs::UNION_XATTRS;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::store::Store;
@@ -160,12 +163,12 @@ impl Merger<'_, '_> {
         }
         if member.kind == Kind::Hardlink {
             let given = self.hardlink(&path, &member)?;
-            check_special_names(&path, given.found.file_type, 1)?;
+            self.check_name(&path, given.found.file_type)?;
             self.root.at(&path)?.give(given);
             return Ok(None);
         }
         let found = self.found(&path, &member)?;
-        check_special_names(&path, found.file_type, 1)?;
+        self.check_name(&path, found.file_type)?;
         if found.file_type.is_special() && self.settings.ignore_special {
             self.warnings.push(Warning::SpecialSkipped(path));
             return Ok(None);
@@ -233,7 +236,7 @@ impl Merger<'_, '_> {
         let permissions = if file_type == FileType::Symlink { 0o777 } else { member.mode & PERMISSIONS };
         let xattrs = self.xattrs(path, member)?;
         let (mode, mtime, mtime_ns) = (bits | permissions, member.mtime, member.mtime_ns);
-        Ok(Found { file_type, mode, uid, gid, size, mtime, mtime_ns, symlink, xattrs })
+        Ok(Found { file_type, mode, uid, gid, size, mtime, mtime_ns, symlink, xattrs, given: None })
     }
 
     fn xattrs(&mut self, path: &RepoPath, member: &Member) -> Result<XattrList> {
@@ -305,8 +308,18 @@ impl Merger<'_, '_> {
             mtime_ns: entry.mtime_ns.unwrap_or(0),
             symlink: entry.symlink.clone(),
             xattrs: entry.xattrs.clone(),
+            given: None,
         };
         Ok(Some(Given { found, content }))
+    }
+
+    fn check_name(&mut self, path: &RepoPath, file_type: FileType) -> Result<()> {
+        if path.name().starts_with(GRAFT_PREFIX) {
+            let reason = "graft descriptors are read from directories only, not from archives; remove the file";
+            return Err(Error::new(ErrorKind::Unsupported, "publish", format!("{path}: {reason}")));
+        }
+        self.warnings.extend(names::check(path, file_type, 1)?);
+        Ok(())
     }
 
     /// Puts the marker of a nested catalog into the base directory, unless it is there; returns its content's ticket.
@@ -315,7 +328,7 @@ impl Merger<'_, '_> {
             return Ok(None);
         }
         let path = self.ingest.base.join(CATALOG_MARKER).map_err(|e| refused(&self.ingest.base, e))?;
-        check_special_names(&path, FileType::Regular, 1)?;
+        self.check_name(&path, FileType::Regular)?;
         let (node, is_hidden) = self.root.find(&path);
         if node.is_some() || (!is_hidden && self.tree.find(&path)?.is_some()) {
             return Ok(None);
@@ -332,6 +345,7 @@ impl Merger<'_, '_> {
             mtime_ns: 0,
             symlink: Vec::new(),
             xattrs: XattrList::default(),
+            given: None,
         };
         self.root.at(&path)?.give(Given { found, content: Some(ticket) });
         Ok(Some(ticket))
@@ -357,7 +371,7 @@ impl Merger<'_, '_> {
         };
         planner.walk(self.root)?;
         let Planner { changes, contents, mut warnings, .. } = planner;
-        warnings.sort_by(|a, b| warned_path(a).cmp(warned_path(b)));
+        warnings.sort_by(|a, b| a.path().cmp(b.path()));
         warnings.dedup();
         Ok((Plan { source: std::path::PathBuf::new(), target: self.ingest.base.clone(), changes, warnings }, contents))
     }

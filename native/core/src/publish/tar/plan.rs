@@ -168,6 +168,7 @@ impl Planner<'_, '_> {
             mtime_ns: 0,
             symlink: Vec::new(),
             xattrs: XattrList::default(),
+            given: None,
         }
     }
 }
