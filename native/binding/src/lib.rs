@@ -57,7 +57,7 @@ mod _native {
     #[pymodule_export]
     use crate::progress::Progress;
     #[pymodule_export]
-    use crate::publish::{create_repository, plan_publish, publish_source, roll_back};
+    use crate::publish::{create_repository, plan_publish, publish_source, roll_back, update_virtual_directory};
     #[pymodule_export]
     use crate::rewriting::rewrite_catalogs;
     #[pymodule_export]

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use nearfs_core::progress;
-use nearfs_core::publish::{self, BaseRevision, Committed, NewRepository, PublishSettings, Rollback, Source};
+use nearfs_core::publish::{
+    self, BaseRevision, CatalogWeights, Committed, Limits, NewRepository, PublishSettings, Rollback, Snapshot, Source,
+};
 use nearfs_core::store::local::LocalStore;
 use nearfs_format::chunker::ChunkSizes;
 use pyo3::prelude::*;
@@ -77,6 +79,23 @@ pub(crate) struct PublishRequest {
     ttl_s: u64,
     revision: Option<u64>,
     now_s: i64,
+    #[pyo3(default)]
+    external: bool,
+    #[pyo3(default)]
+    direct_io: bool,
+    #[pyo3(default)]
+    volatile: bool,
+    /// `CVMFS_IGNORE_XDIR_HARDLINKS`; `None` is the default, on.
+    #[pyo3(default)]
+    ignore_xdir_hardlinks: Option<bool>,
+    /// MiB of a file, thousand entries of a nested and of the root catalog; 0 is no limit.
+    #[pyo3(default)]
+    limits: Option<(u64, u64, u64)>,
+    #[pyo3(default)]
+    enforce_limits: bool,
+    /// Largest and smallest number of entries of automatic catalogs; `None` makes none.
+    #[pyo3(default)]
+    autocatalogs: Option<(u64, u64)>,
 }
 
 impl PublishRequest {
@@ -90,6 +109,15 @@ impl PublishRequest {
         settings.ignore_special = self.ignore_special_files;
         settings.ttl_s = self.ttl_s;
         settings.manual_revision = self.revision;
+        settings.is_external = self.external;
+        settings.direct_io = self.direct_io;
+        settings.volatile = self.volatile;
+        settings.ignore_xdir_hardlinks = self.ignore_xdir_hardlinks.unwrap_or(true);
+        if let Some((file_mbytes, nested_kentries, root_kentries)) = self.limits {
+            settings.limits = Limits { file_mbytes, nested_kentries, root_kentries, is_enforced: false };
+        }
+        settings.limits.is_enforced = self.enforce_limits;
+        settings.autocatalogs = self.autocatalogs.map(|(max, min)| CatalogWeights { max, min });
         Ok(settings)
     }
 }
@@ -160,4 +188,34 @@ pub(crate) fn roll_back<'py>(
     };
     let done = py.detach(|| publish::rollback(&LocalStore::open(storage)?, &wanted)).map_err(Raised::from)?;
     committed(py, &done)
+}
+
+/// Makes `/.cvmfs/snapshots` show just `snapshots` (name, root hash, size), or removes it for `None`; returns `None` if
+/// nothing had to change.
+#[pyfunction]
+#[pyo3(signature = (storage, *, base_root_hash, snapshots, hash_algorithm, ttl_s, now_s))]
+pub(crate) fn update_virtual_directory<'py>(
+    py: Python<'py>,
+    storage: PathBuf,
+    base_root_hash: &str,
+    snapshots: Option<Vec<(String, String, u64)>>,
+    hash_algorithm: &str,
+    ttl_s: u64,
+    now_s: i64,
+) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let base = BaseRevision { root_hash: values::hash(base_root_hash)? };
+    let mut settings = PublishSettings::new(now_s);
+    settings.hash_algorithm = values::algorithm(hash_algorithm)?;
+    settings.ttl_s = ttl_s;
+    let snapshot = |(name, root_hash, root_size_bytes): (String, String, u64)| -> Result<Snapshot, Raised> {
+        Ok(Snapshot { name, root_hash: values::hash(&root_hash)?, root_size_bytes })
+    };
+    let snapshots: Option<Vec<Snapshot>> =
+        snapshots.map(|rows| rows.into_iter().map(snapshot).collect::<Result<_, _>>()).transpose()?;
+    let done = py
+        .detach(|| {
+            publish::update_virtual_directory(&LocalStore::open(storage)?, &base, snapshots.as_deref(), &settings)
+        })
+        .map_err(Raised::from)?;
+    done.map(|done| committed(py, &done)).transpose()
 }

@@ -102,10 +102,8 @@ impl Scan<'_, '_> {
             return Ok(None);
         };
         if found.file_type == FileType::Directory && graft.is_none() {
-            let lower = match is_opaque(&host, &xattrs)? {
-                true => None,
-                false => lower_of(&path, walk.lower.as_ref(), &host, &xattrs)?,
-            };
+            let lower =
+                if is_opaque(&host, &xattrs)? { None } else { lower_of(&path, walk.lower.as_ref(), &host, &xattrs)? };
             let lower = self.overlay_directory(&path, found, base, natural, lower)?;
             return Ok(Some(Walk { path, lower }));
         }
