@@ -422,23 +422,7 @@ def create_repository(
 ) -> Committed:
     """Stores the empty root catalog of revision 0."""
 
-def publish(
-    storage: _Path,
-    *,
-    base_root_hash: str,
-    source: _Path,
-    is_overlay: bool,
-    hash_algorithm: str,
-    compression: str,
-    chunk_sizes: tuple[int, int, int] | None,
-    include_xattrs: bool,
-    include_mtime_ns: bool,
-    ignore_special_files: bool,
-    ttl_s: int,
-    revision: int | None,
-    now_s: int,
-    progress: Progress,
-) -> Committed:
+def publish(storage: _Path, *, progress: Progress, **request: Unpack[PublishRequest]) -> Committed:
     """Stores what changed in `source` and the catalogs that say so.
 
     `source` is the writable layer of an overlay (`is_overlay`), or a whole tree that replaces the content.
@@ -454,6 +438,20 @@ def plan_into(
     storage: _Path, *, progress: Progress, target: Target, request: PublishRequest
 ) -> tuple[list[str], list[str]]:
     """Returns what `publish_into` would change, a line an entry as from `plan_publish`, and its warnings."""
+
+def update_virtual_directory(
+    storage: _Path,
+    *,
+    base_root_hash: str,
+    snapshots: list[tuple[str, str, int]] | None,
+    hash_algorithm: str,
+    ttl_s: int,
+    now_s: int,
+) -> Committed | None:
+    """Makes `/.cvmfs/snapshots` show just `snapshots` (name, root hash, size), or removes it for None.
+
+    Returns None if nothing had to change.
+    """
 
 def plan_publish(
     storage: _Path, *, base_root_hash: str, source: _Path, is_overlay: bool, ignore_special_files: bool

@@ -32,7 +32,11 @@ class Committed(TypedDict):
 
 
 class PublishRequest(TypedDict):
-    """What the engine is told about a publish. Chunk sizes are minimum, average, maximum in bytes; None: no chunks."""
+    """What the engine is told about a publish. Chunk sizes are minimum, average, maximum in bytes; None: no chunks.
+
+    Limits are MiB of a file, thousand entries of a nested and of the root catalog; `autocatalogs` the largest and the
+    smallest number of entries of automatic catalogs, None for no such catalogs.
+    """
 
     base_root_hash: str
     source: str
@@ -46,6 +50,13 @@ class PublishRequest(TypedDict):
     ttl_s: int
     revision: int | None
     now_s: int
+    external: bool
+    direct_io: bool
+    volatile: bool
+    ignore_xdir_hardlinks: bool
+    limits: tuple[int, int, int]
+    enforce_limits: bool
+    autocatalogs: tuple[int, int] | None
 
 
 class Target(TypedDict):

@@ -79,22 +79,14 @@ pub(crate) struct PublishRequest {
     ttl_s: u64,
     revision: Option<u64>,
     now_s: i64,
-    #[pyo3(default)]
     external: bool,
-    #[pyo3(default)]
     direct_io: bool,
-    #[pyo3(default)]
     volatile: bool,
-    /// `CVMFS_IGNORE_XDIR_HARDLINKS`; `None` is the default, on.
-    #[pyo3(default)]
-    ignore_xdir_hardlinks: Option<bool>,
+    ignore_xdir_hardlinks: bool,
     /// MiB of a file, thousand entries of a nested and of the root catalog; 0 is no limit.
-    #[pyo3(default)]
-    limits: Option<(u64, u64, u64)>,
-    #[pyo3(default)]
+    limits: (u64, u64, u64),
     enforce_limits: bool,
     /// Largest and smallest number of entries of automatic catalogs; `None` makes none.
-    #[pyo3(default)]
     autocatalogs: Option<(u64, u64)>,
 }
 
@@ -112,11 +104,10 @@ impl PublishRequest {
         settings.is_external = self.external;
         settings.direct_io = self.direct_io;
         settings.volatile = self.volatile;
-        settings.ignore_xdir_hardlinks = self.ignore_xdir_hardlinks.unwrap_or(true);
-        if let Some((file_mbytes, nested_kentries, root_kentries)) = self.limits {
-            settings.limits = Limits { file_mbytes, nested_kentries, root_kentries, is_enforced: false };
-        }
-        settings.limits.is_enforced = self.enforce_limits;
+        settings.ignore_xdir_hardlinks = self.ignore_xdir_hardlinks;
+        let (file_mbytes, nested_kentries, root_kentries) = self.limits;
+        let is_enforced = self.enforce_limits;
+        settings.limits = Limits { file_mbytes, nested_kentries, root_kentries, is_enforced };
         settings.autocatalogs = self.autocatalogs.map(|(max, min)| CatalogWeights { max, min });
         Ok(settings)
     }

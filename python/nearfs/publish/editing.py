@@ -66,6 +66,7 @@ def show(
     history: str | None,
     present: ManifestFields,
     say: Callable[[str], None],
+    references: list[tuple[str, str]] | None = None,
     *,
     mounts: bool = True,
 ) -> None:
@@ -76,6 +77,7 @@ def show(
         history=history,
         metainfo=present.meta_info,
         garbage_collectable=repository.is_on("CVMFS_GARBAGE_COLLECTION", default=present.garbage_collectable),
+        references=references,
     )
     if not mounts:
         healing.follow(repository, say)

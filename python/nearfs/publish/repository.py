@@ -178,6 +178,23 @@ class Repository:
         )
 
     @property
+    def limits(self) -> tuple[int, int, int]:
+        """Returns the largest file in MiB, nested and root catalog in thousand entries that raise no warning."""
+        return (
+            self.number("CVMFS_FILE_MBYTE_LIMIT", 1024),
+            self.number("CVMFS_NESTED_KCATALOG_LIMIT", 500),
+            self.number("CVMFS_ROOT_KCATALOG_LIMIT", 200),
+        )
+
+    @property
+    def autocatalogs(self) -> tuple[int, int] | None:
+        """Returns the largest and smallest number of entries of automatic catalogs, None where there are none."""
+        if not self.is_on("CVMFS_AUTOCATALOGS"):
+            return None
+        most = self.number("CVMFS_AUTOCATALOGS_MAX_WEIGHT", 100_000)
+        return most, self.number("CVMFS_AUTOCATALOGS_MIN_WEIGHT", 1000)
+
+    @property
     def transaction_flag(self) -> Path:
         """Returns the file whose existence means that a transaction is open."""
         return self.spool / "in_transaction.lock"

@@ -14,7 +14,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from nearfs.errors import Busy, InvalidInput, NotFound, Untrusted
-from nearfs.publish import dirtab, editing, files, healing, interrupts, overlay, revision, statistics, tags, users
+from nearfs.publish import (
+    dirtab,
+    editing,
+    files,
+    healing,
+    interrupts,
+    overlay,
+    revision,
+    statistics,
+    tags,
+    users,
+    virtual,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,13 +104,15 @@ def abort(repository: Repository, *, force: bool = False) -> None:
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """What `cvmfs_server publish` was asked for. `compression` None and `manual_revision` None follow the settings."""
+    """What `cvmfs_server publish` was asked for. `compression`, `manual_revision` and `external` None follow the settings."""
 
     tag: str = ""
     message: str = ""
     manual_revision: int | None = None
     compression: str | None = None
     force: bool = False
+    external: bool | None = None
+    direct_io: bool = False
 
 
 def publish(
@@ -130,8 +144,9 @@ def publish(
             overlay.remount_union(repository, writable=False)
             committed = _store_changes(repository, options, present.root_hash, now_s, progress or _native.Progress())
             history = tags.after_publish(repository, committed, now_s, present.history, options, say)
+            committed, history, references = virtual.update(repository, committed, history, now_s)
             with interrupts.held_off():  # from the first to the last step that readers or the next command see
-                editing.show(repository, committed, history, present, say)
+                editing.show(repository, committed, history, present, say, references)
         except BaseException:
             # The transaction stays open, whatever went wrong, so that it can be mended or aborted.
             with interrupts.held_off():
@@ -176,6 +191,13 @@ def request(
         "ttl_s": repository.number("CVMFS_REPOSITORY_TTL", 240),
         "revision": options.manual_revision,
         "now_s": now_s,
+        "external": repository.is_on("CVMFS_EXTERNAL_DATA") if options.external is None else options.external,
+        "direct_io": options.direct_io,
+        "volatile": False,
+        "ignore_xdir_hardlinks": repository.is_on("CVMFS_IGNORE_XDIR_HARDLINKS", default=True),
+        "limits": repository.limits,
+        "enforce_limits": repository.is_on("CVMFS_ENFORCE_LIMITS"),
+        "autocatalogs": repository.autocatalogs,
     }
 
 
