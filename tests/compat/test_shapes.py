@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.mount, pytest.mark.timeout(180)]
 def _clean(publisher: Publisher) -> None:
     publisher.server("check", "-c", publisher.fqrn)
     processes.run(
-        [sys.executable, "-m", "tests.format", publisher.storage, "--key", publisher.public_key],
+        [sys.executable, "-m", "tests.format", "check", publisher.storage, "--key", publisher.public_key],
         cwd=Path(__file__).parents[2],
     )
 
