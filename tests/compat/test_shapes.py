@@ -1,10 +1,8 @@
 """What shapes a revision, driven by `cvmfs_server` and server.conf: renames, grafts, limits, the virtual directory."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
+from tests.format import check
 from tests.support import mounts, processes
 from tests.support.publishing import Publisher
 
@@ -13,10 +11,7 @@ pytestmark = [pytest.mark.mount, pytest.mark.timeout(180)]
 
 def _clean(publisher: Publisher) -> None:
     publisher.server("check", "-c", publisher.fqrn)
-    processes.run(
-        [sys.executable, "-m", "tests.format", "check", publisher.storage, "--key", publisher.public_key],
-        cwd=Path(__file__).parents[2],
-    )
+    assert check.check_repository(publisher.storage, [publisher.public_key.read_bytes()], publisher.fqrn) == []
 
 
 def _with_redirects(publisher: Publisher) -> None:

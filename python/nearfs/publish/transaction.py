@@ -104,7 +104,7 @@ def abort(repository: Repository, *, force: bool = False) -> None:
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """What `cvmfs_server publish` was asked for. `compression`, `manual_revision` and `external` None follow the settings."""
+    """What `cvmfs_server publish` was asked for; None follows the settings."""
 
     tag: str = ""
     message: str = ""
