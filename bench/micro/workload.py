@@ -69,7 +69,7 @@ class Workload:
         committed = _native.publish(
             storage,
             base_root_hash=created["root_hash"],
-            source=source,
+            source=str(source),
             is_overlay=False,
             hash_algorithm="sha1",
             compression="zlib",
@@ -80,6 +80,13 @@ class Workload:
             ttl_s=240,
             revision=None,
             now_s=PUBLISHED_S,
+            external=False,
+            direct_io=False,
+            volatile=False,
+            ignore_xdir_hardlinks=True,
+            limits=(0, 0, 0),
+            enforce_limits=False,
+            autocatalogs=None,
             progress=_native.Progress(),
         )
         limit = committed["root_size"]
