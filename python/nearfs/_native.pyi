@@ -418,7 +418,15 @@ def create_storage(storage: _Path) -> None:
     """Makes the directories of a repository's storage; those that exist stay."""
 
 def create_repository(
-    storage: _Path, *, fqrn: str, hash_algorithm: str, uid: int, gid: int, now_s: int, volatile: bool
+    storage: _Path,
+    *,
+    fqrn: str,
+    hash_algorithm: str,
+    uid: int,
+    gid: int,
+    now_s: int,
+    volatile: bool,
+    voms_authz: str | None = None,
 ) -> Committed:
     """Stores the empty root catalog of revision 0."""
 

@@ -45,7 +45,7 @@ pub(crate) fn committed<'py>(py: Python<'py>, done: &Committed) -> PyResult<Boun
 
 /// Stores the empty root catalog of revision 0.
 #[pyfunction]
-#[pyo3(signature = (storage, *, fqrn, hash_algorithm, uid, gid, now_s, volatile))]
+#[pyo3(signature = (storage, *, fqrn, hash_algorithm, uid, gid, now_s, volatile, voms_authz=None))]
 #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
 pub(crate) fn create_repository<'py>(
     py: Python<'py>,
@@ -56,9 +56,10 @@ pub(crate) fn create_repository<'py>(
     gid: u32,
     now_s: i64,
     volatile: bool,
+    voms_authz: Option<String>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let hash_algorithm = values::algorithm(hash_algorithm)?;
-    let new = NewRepository { fqrn, hash_algorithm, uid, gid, volatile, voms_authz: None, now: now_s };
+    let new = NewRepository { fqrn, hash_algorithm, uid, gid, volatile, voms_authz, now: now_s };
     let done = py.detach(|| publish::create_repository(&LocalStore::open(storage)?, &new)).map_err(Raised::from)?;
     committed(py, &done)
 }
@@ -76,6 +77,12 @@ pub(crate) struct PublishRequest {
     include_xattrs: bool,
     include_mtime_ns: bool,
     ignore_special_files: bool,
+    #[pyo3(default)]
+    external: bool,
+    #[pyo3(default)]
+    direct_io: bool,
+    #[pyo3(default)]
+    volatile: bool,
     ttl_s: u64,
     revision: Option<u64>,
     now_s: i64,
@@ -99,6 +106,9 @@ impl PublishRequest {
         settings.include_xattrs = self.include_xattrs;
         settings.mtime_ns = self.include_mtime_ns;
         settings.ignore_special = self.ignore_special_files;
+        settings.is_external = self.external;
+        settings.direct_io = self.direct_io;
+        settings.volatile = self.volatile;
         settings.ttl_s = self.ttl_s;
         settings.manual_revision = self.revision;
         settings.is_external = self.external;

@@ -43,6 +43,8 @@ def mkfs(wanted: creation.NewRepository) -> int:
     """Creates a repository and says how to go on."""
     if wanted.garbage_collectable and wanted.auto_tag:
         output.line("Note: Autotagging all revisions impedes garbage collection")
+    if wanted.auto_tag_timespan:
+        output.line(f"Auto Tags are set to disappear after {wanted.auto_tag_timespan}")
     repository = creation.create(wanted, Places.here(), output.step)
     output.line(
         f"""
@@ -56,6 +58,20 @@ For client configuration, have a look at 'cvmfs_server info'
 
 If you go for production, backup your masterkey from {repository.places.keys}!"""
     )
+    return 0
+
+
+def alterfs(name: str, *, replicable: bool) -> int:
+    """Allows replicas of a repository, or forbids them."""
+    with output.step(f"{'Allowing' if replicable else 'Disallowing'} Replication of this Repository"):
+        creation.set_replicable(Repository.load(name), replicable=replicable)
+    return 0
+
+
+def migrate(names: Sequence[str]) -> int:
+    """Says that repositories are up to date; one of another layout is refused with the way out."""
+    for name in names:
+        output.line(f"Repository '{Repository.load(name).fqrn}' is already up-to-date.")
     return 0
 
 

@@ -20,7 +20,7 @@ from nearfs import hashes, keys, signing, whitelist
 from nearfs.config import names
 from nearfs.errors import Busy, InvalidInput, NearfsError, NotFound, PermissionDenied, Unsupported
 from nearfs.publish import files, healing, mounttable, overlay, revision, server_files, transaction
-from nearfs.publish.repository import WHITELIST, Repository
+from nearfs.publish.repository import REPLICABLE, WHITELIST, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +51,10 @@ class NewRepository:
     volatile: bool = False
     configure_apache: bool = True
     import_keys_from: str = ""
+    membership: str = ""
+    external: bool = False
+    proxy: str = ""
+    storage: str = ""
 
 
 def check(wanted: NewRepository, places: Places) -> None:
@@ -80,6 +84,8 @@ def check(wanted: NewRepository, places: Places) -> None:
 
 
 def _check_choices(wanted: NewRepository) -> None:
+    if wanted.auto_tag_timespan:
+        _expiry(wanted)
     if wanted.import_keys_from:
         keys.check_key_files(keys.KeyFiles.of(wanted.fqrn, wanted.import_keys_from))
     if wanted.hash_algorithm not in set(hashes.HashAlgorithm):
@@ -88,6 +94,19 @@ def _check_choices(wanted: NewRepository) -> None:
         )
     if wanted.compression not in ("default", "zlib", "none"):
         raise _refused(InvalidInput, f"compression '{wanted.compression}' is not default or none", wanted)
+
+
+def _expiry(wanted: NewRepository) -> str:
+    """Returns the moment that the expiry of automatic tags means today, as `date` says it."""
+    try:
+        done = subprocess.run(
+            ["date", "-d", wanted.auto_tag_timespan], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _refused(InvalidInput, f"Auto tags time span cannot be parsed: date: {error}", wanted) from error
+    if done.returncode:
+        raise _refused(InvalidInput, f"Auto tags time span cannot be parsed: '{wanted.auto_tag_timespan}'", wanted)
+    return done.stdout.strip()
 
 
 def _refused(kind: type[NearfsError], message: str, wanted: NewRepository) -> NearfsError:
@@ -120,14 +139,18 @@ def create(wanted: NewRepository, places: Places, step: Step) -> Repository:
         _create_storage(repository)
     with step("Signing 30 day whitelist with master key"):
         sign_whitelist(repository, key_files, now)
-    with step("Creating Initial Repository", "(repository flagged volatile)... " if wanted.volatile else ""):
+    note = "(repository flagged volatile)... " if wanted.volatile else ""
+    if wanted.membership:
+        note += f"(repository will be accessible with VOMS credentials {wanted.membership})... "
+    with step("Creating Initial Repository", note):
         _create_first_revision(wanted, repository, owner)
     with step("Mounting CernVM-FS Storage", "(overlayfs) "):
         healing.heal(repository)
     with step("Allowing Replication of this Repository"):
-        files.replace(repository.storage / ".cvmfs_master_replica", _REPLICABLE_TEXT)
-    with step("Initial commit", _greeting(repository)):
-        _initial_commit(repository)
+        set_replicable(repository, replicable=True)
+    if not wanted.membership:
+        with step("Initial commit", "" if wanted.external else _greeting(repository)):
+            _initial_commit(repository)
     _give_to_owner(repository, owner)
     with step("Updating global JSON information"):
         server_files.write_repositories_json(places)
@@ -171,6 +194,7 @@ def _create_first_revision(wanted: NewRepository, repository: Repository, owner:
         gid=owner.gid,
         now_s=int(time.time()),
         volatile=wanted.volatile,
+        voms_authz=wanted.membership or None,
     )
     metainfo = _native.put_object(
         storage, server_files.metainfo_skeleton(), suffix="M", hash_algorithm=wanted.hash_algorithm
@@ -185,6 +209,17 @@ def _create_first_revision(wanted: NewRepository, repository: Repository, owner:
     files.remove(revision.note_path(repository))
 
 
+def set_replicable(repository: Repository, *, replicable: bool) -> None:
+    """Makes or removes the file whose presence permits replicas; root only."""
+    if os.geteuid() != 0:
+        message = "Only root can alter a repository"
+        raise PermissionDenied(message, operation="alterfs", subject=repository.fqrn, exit_code=1)
+    if replicable:
+        files.replace(repository.storage / REPLICABLE, _REPLICABLE_TEXT)
+    else:
+        files.remove(repository.storage / REPLICABLE)
+
+
 def _greeting(repository: Repository) -> str:
     return f"New CernVM-FS repository for {repository.fqrn}\n"
 
@@ -192,7 +227,8 @@ def _greeting(repository: Repository) -> str:
 def _initial_commit(repository: Repository) -> None:
     transaction.begin(repository)
     (repository.union / "new_repository").write_text(_greeting(repository), encoding="ascii")
-    transaction.publish(repository, transaction.PublishOptions())
+    # The greeting has no external server that it could come from.
+    transaction.publish(repository, transaction.PublishOptions(external=False))
 
 
 def _give_to_owner(repository: Repository, owner: keys.Owner) -> None:

@@ -44,6 +44,16 @@ class Places:
         return self.configuration / "keys"
 
     @property
+    def server_local(self) -> Path:
+        """Returns the site's variables for all repositories."""
+        return self.configuration / "server.local"
+
+    @property
+    def hooks(self) -> Path:
+        """Returns the script with the functions that are called around transactions."""
+        return self.configuration / "cvmfs_server_hooks.sh"
+
+    @property
     def fstab(self) -> Path:
         """Returns the table of file systems."""
         return self._at("/etc/fstab")

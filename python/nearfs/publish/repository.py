@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from nearfs import hashes, signing, whitelist
 from nearfs.config import layers, names, syntax
 from nearfs.errors import Corrupt, InvalidInput, NotFound, PermissionDenied, Unsupported
-from nearfs.publish import files
+from nearfs.publish import files, site
 from nearfs.publish.places import Places
 
 if TYPE_CHECKING:
@@ -37,6 +37,18 @@ def _is_user(uid: int, name: str) -> bool:
         return False
 
 
+def _layout_sentence(fqrn: str, layout: str) -> str:
+    if layout.isascii() and layout.isdigit() and int(layout) > int(LAYOUT_REVISION):
+        return (
+            f"{fqrn} was created with INCOMPATIBLE layout revision {layout}: newer than {LAYOUT_REVISION}, use the "
+            "release that made it"
+        )
+    return (
+        f"{fqrn} has layout revision {layout or 'unknown'}, only {LAYOUT_REVISION} can be used: it has to be migrated "
+        f"(cvmfs_server migrate {fqrn}) with the reference tools, which this version does not do"
+    )
+
+
 @dataclass(frozen=True)
 class Repository:
     """A repository of which this machine is stratum 0."""
@@ -56,14 +68,16 @@ class Repository:
         if "." not in name and not (places.repositories / name).is_dir():
             name = layers.complete_name(name, root=str(places.configuration))
         configuration = places.repositories / name / "server.conf"
-        parsed = syntax.parse_shell(str(configuration), dict(os.environ)) if configuration.is_file() else None
+        local = site.settings(places)
+        environment = {**os.environ, **local}
+        parsed = syntax.parse_shell(str(configuration), environment) if configuration.is_file() else None
         if parsed is None:
             message = f"The repository {name} does not exist."
             raise NotFound(message, operation="load repository", subject=name, exit_code=1)
         if parsed.warnings:
             message = f"{parsed.warnings[0]}; mend {configuration} first"
             raise InvalidInput(message, operation="load repository", subject=name, exit_code=1)
-        repository = cls(name, places, dict(parsed.values))
+        repository = cls(name, places, {**local, **parsed.values})
         repository.check_layout()
         return repository
 
@@ -81,7 +95,7 @@ class Repository:
             raise InvalidInput(message, operation="load repository", subject=self.fqrn, exit_code=1)
         layout = self.settings.get("CVMFS_CREATOR_VERSION", "")
         if layout != LAYOUT_REVISION:
-            message = f"{self.fqrn} has layout revision {layout or 'unknown'}; only {LAYOUT_REVISION} can be used"
+            message = _layout_sentence(self.fqrn, layout)
             raise Unsupported(message, operation="load repository", subject=self.fqrn, exit_code=1)
 
     def check_owner(self) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from nearfs import hashes, keys, signing
 from nearfs.errors import Corrupt, Untrusted
-from nearfs.publish import files
+from nearfs.publish import files, ownership
 from nearfs.publish.repository import MANIFEST, REFLOG, WHITELIST
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def activate(
         name=repository.fqrn,
         ttl_s=head.ttl_s,
         garbage_collectable=garbage_collectable,
+        alternative_paths=repository.is_on("CVMFS_CATALOG_ALT_PATHS"),
         certificate=certificate_hash,
         history=history,
         timestamp=now_s,
@@ -104,9 +105,14 @@ def activate(
         reflog=reflog,
     )
     signed = signing.sign_manifest(signing.manifest_body(fields), algorithm, key)
-    _native.sync_storage(storage)
+    if fields.alternative_paths:
+        ownership.link_alternatives(repository, named)
+    previous_s = ownership.last_activation_s(repository)
+    if repository.text("CVMFS_SYNCFS_LEVEL", "default") != "none":
+        _native.sync_storage(storage)
     files.replace(note_path(repository), f"{head.root_hash}\n")
     _native.write_named(storage, MANIFEST, signed)
+    ownership.give(repository, previous_s)
     return fields
 
 

@@ -31,7 +31,7 @@ _CVMFS_VERSION = "2.12.0"
 
 def default_settings(fqrn: str, places: Places, wanted: NewRepository | None = None) -> dict[str, str]:
     """Returns the assignments of `server.conf`, in their order."""
-    storage = places.storage(fqrn)
+    storage = (wanted.storage if wanted else "") or str(places.storage(fqrn))
     url = f"http://localhost/cvmfs/{fqrn}"
     if wanted is not None and not wanted.configure_apache:
         # No web server was promised: the publisher itself reads its storage as files.
@@ -54,7 +54,7 @@ def default_settings(fqrn: str, places: Places, wanted: NewRepository | None = N
         "CVMFS_UNION_FS_TYPE": "overlayfs",
         "CVMFS_HASH_ALGORITHM": wanted.hash_algorithm if wanted else "sha1",
         "CVMFS_COMPRESSION_ALGORITHM": wanted.compression if wanted else "default",
-        "CVMFS_EXTERNAL_DATA": "false",
+        "CVMFS_EXTERNAL_DATA": "true" if wanted and wanted.external else "false",
         "CVMFS_AUTO_TAG": "false" if wanted and not wanted.auto_tag else "true",
         "CVMFS_AUTO_TAG_TIMESPAN": wanted.auto_tag_timespan if wanted else "",
         "CVMFS_GARBAGE_COLLECTION": "true" if wanted and wanted.garbage_collectable else "false",
@@ -68,18 +68,23 @@ def default_settings(fqrn: str, places: Places, wanted: NewRepository | None = N
     }
     if wanted and wanted.garbage_collectable:
         settings["CVMFS_AUTO_GC"] = "true"
+    if wanted and wanted.membership:
+        settings["CVMFS_VOMS_AUTHZ"] = wanted.membership
+        settings["CVMFS_CATALOG_ALT_PATHS"] = "true"
+    if wanted and wanted.proxy:
+        settings["CVMFS_SERVER_PROXY"] = wanted.proxy
     return settings
 
 
-def _client_settings(fqrn: str, places: Places, stratum0: str, owner: str) -> dict[str, str]:
+def _client_settings(fqrn: str, places: Places, stratum0: str, wanted: NewRepository) -> dict[str, str]:
     spool = places.spool(fqrn)
-    return {
+    settings = {
         "CVMFS_CACHE_BASE": f"{spool}/cache",
         "CVMFS_RELOAD_SOCKETS": f"{spool}/cache",
         "CVMFS_QUOTA_LIMIT": "4000",
         "CVMFS_MOUNT_DIR": str(places.union(fqrn).parent),
         "CVMFS_SERVER_URL": stratum0,
-        "CVMFS_HTTP_PROXY": "DIRECT",
+        "CVMFS_HTTP_PROXY": wanted.proxy or "DIRECT",
         "CVMFS_PUBLIC_KEY": str(places.keys / f"{fqrn}.pub"),
         "CVMFS_CHECK_PERMISSIONS": "yes",
         "CVMFS_IGNORE_SIGNATURE": "no",
@@ -90,9 +95,12 @@ def _client_settings(fqrn: str, places: Places, stratum0: str, owner: str) -> di
         "CVMFS_SERVER_CACHE_MODE": "yes",
         "CVMFS_NFILES": "65536",
         "CVMFS_TALK_SOCKET": f"{spool}/cvmfs_io",
-        "CVMFS_TALK_OWNER": owner,
+        "CVMFS_TALK_OWNER": wanted.owner,
         "CVMFS_USE_SSL_SYSTEM_CA": "true",
     }
+    if bundle := os.environ.get("X509_CERT_BUNDLE"):
+        settings["X509_CERT_BUNDLE"] = bundle
+    return settings
 
 
 def write_configuration(wanted: NewRepository, places: Places) -> None:
@@ -100,7 +108,7 @@ def write_configuration(wanted: NewRepository, places: Places) -> None:
     directory = places.repositories / wanted.fqrn
     directory.mkdir(parents=True, exist_ok=True)
     server = default_settings(wanted.fqrn, places, wanted)
-    client = _client_settings(wanted.fqrn, places, server["CVMFS_STRATUM0"], wanted.owner)
+    client = _client_settings(wanted.fqrn, places, server["CVMFS_STRATUM0"], wanted)
     files.replace(directory / "client.conf", "# Created by cvmfs_server.  Don't touch.\n" + _assignments(client))
     files.replace(directory / "server.conf", "# Created by cvmfs_server.\n" + _assignments(server))
 

@@ -104,7 +104,11 @@ def abort(repository: Repository, *, force: bool = False) -> None:
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """What `cvmfs_server publish` was asked for; None follows the settings."""
+    """What `cvmfs_server publish` was asked for.
+
+    None of `compression`, `external` and `manual_revision` follows the settings. `before_commit`
+    is called when nothing but the commit is left to do, for changes by hand.
+    """
 
     tag: str = ""
     message: str = ""
@@ -113,6 +117,7 @@ class PublishOptions:
     force: bool = False
     external: bool | None = None
     direct_io: bool = False
+    before_commit: Callable[[], None] | None = None
 
 
 def publish(
@@ -142,10 +147,15 @@ def publish(
         try:
             # Refused by the kernel while anything is open for writing; from here on the tree cannot change.
             overlay.remount_union(repository, writable=False)
+            if options.before_commit is not None:
+                options.before_commit()
             committed = _store_changes(repository, options, present.root_hash, now_s, progress or _native.Progress())
             history = tags.after_publish(repository, committed, now_s, present.history, options, say)
             committed, history, references = virtual.update(repository, committed, history, now_s)
             with interrupts.held_off():  # from the first to the last step that readers or the next command see
+                if repository.text("CVMFS_SYNCFS_LEVEL", "default") != "none":
+                    say("Flushing file system buffers")
+                say("Signing new manifest")
                 editing.show(repository, committed, history, present, say, references)
         except BaseException:
             # The transaction stays open, whatever went wrong, so that it can be mended or aborted.

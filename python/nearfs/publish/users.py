@@ -36,8 +36,7 @@ def check_unused(repository: Repository, *, ignore_readers: bool) -> None:
     Files that are open for reading are refused too unless `ignore_readers`: their readers would lose them.
     """
     union = str(repository.union)
-    here = os.path.realpath(".")
-    if here == union or here.startswith(union + "/"):
+    if stands_in(repository):
         message = f"Current working directory is in {union}.  Please release, e.g. by 'cd $HOME'."
         raise Busy(message, operation="check open files", subject=union, exit_code=1)
     opened = list(open_files(union))
@@ -50,6 +49,12 @@ def check_unused(repository: Repository, *, ignore_readers: bool) -> None:
             f"There are open read-only file descriptors in {union}: {_named(opened)}; close them, or use -f to go on"
         )
         raise Busy(message, operation="check open files", subject=union, exit_code=1)
+
+
+def stands_in(repository: Repository) -> bool:
+    """Tells whether the caller's working directory is in the tree."""
+    here = Path(os.path.realpath("."))
+    return here.is_relative_to(os.path.realpath(repository.union))
 
 
 def _named(opened: list[OpenFile]) -> str:

@@ -35,18 +35,20 @@ COMMANDS = {
     "mkfs": Command(
         "repositories:mkfs",
         "[-w stratum0 url] [-o owner] [-a sha1|rmd160|shake128] [-Z default|none] [-k key directory] [-m replicable] "
-        "[-g no automatic tags] [-z garbage collectable] [-v volatile] [-p no Apache] "
+        "[-g no automatic tags] [-G time span of automatic tags] [-z garbage collectable] [-v volatile] "
+        "[-u local,temporary directory,directory] [-V membership] [-X external data] [-x proxy] [-p no web server] "
         "<fully qualified repository name>",
         "creates a new repository",
     ),
     "transaction": Command(
         "transactions:transaction",
-        "[-t retry seconds, 0 for ever] <repository name>[/path]",
+        "[-t retry seconds, 0 for ever] <repository name>[/path]...",
         "opens the repository for changes",
     ),
     "publish": Command(
         "transactions:publish",
-        "[-a tag] [-m message] [-n revision] [-Z default|none] [-v verbose] [-f ignore open readers] <repository name>",
+        "[-a tag] [-m message] [-n revision] [-Z default|none] [-X external data | -N native data] [-d direct I/O] "
+        "[-p stop for tweaks by hand] [-v verbose] [-f ignore open readers] <repository name>",
         "makes the changes a new revision",
     ),
     "abort": Command("transactions:abort", "[-f no questions] <repository name>", "discards the changes"),
@@ -128,6 +130,8 @@ COMMANDS = {
         "[-w whitelist file] [-d days] [-f no questions] [-p sign the manifest instead] <repository name>...",
         "signs whitelists for another 30 days",
     ),
+    "alterfs": Command("repositories:alterfs", "[-m on|off] <repository name>", "allows or forbids replicas"),
+    "migrate": Command("repositories:migrate", "<repository name>...", "brings a repository to the present layout"),
     "rmfs": Command(
         "repositories:rmfs",
         "[-p keep content and keys] [-f no questions] <repository name>...",

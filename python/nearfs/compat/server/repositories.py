@@ -1,4 +1,4 @@
-"""The life of a repository as a whole: mkfs, rmfs, list, info, mount.
+"""The life of a repository as a whole: mkfs, rmfs, alterfs, migrate, list, info, mount.
 
 Owns: their options. Threading: a short-lived command, one thread.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nearfs.cli import repository_cmd
 from nearfs.compat.server.words import UsageError, Words
+from nearfs.errors import InvalidInput
 from nearfs.publish.creation import NewRepository
 from nearfs.publish.places import Places
 from nearfs.publish.repository import Repository
@@ -20,19 +21,14 @@ if TYPE_CHECKING:
 def mkfs(words: Sequence[str]) -> int:
     """Creates a repository."""
     options = Words("mkfs", words, "w:u:o:mf:vgG:a:zs:k:RZ:pV:Xx:")
-    for flag, feature in (
-        ("-G", "expiring automatic tags"),
-        ("-u", "other storage"),
-        ("-s", "S3 storage"),
-        ("-R", "master key cards"),
-    ):
-        if options.has(flag):
-            raise UsageError(f"Command mkfs: option {flag} ({feature}) is not available in this version")
-    for flag, feature in (("-V", "membership"), ("-X", "external data"), ("-x", "a proxy")):
-        if options.has(flag):
-            raise UsageError(f"Command mkfs: option {flag} ({feature}) is not available in this version")
+    if options.has("-R"):
+        raise UsageError("Command mkfs: option -R (master key card) is not available in this version")
+    if options.has("-s"):
+        raise UsageError("Command mkfs: option -s (S3 storage) is not available in this version; local storage is")
+    if options.value("-f") == "aufs":
+        raise InvalidInput("AUFS is not available in this version (-f overlayfs)", operation="mkfs", exit_code=1)
     if options.value("-f") not in ("", "overlayfs"):
-        raise UsageError("Command mkfs: only overlayfs is available (-f)")
+        raise UsageError(f"Command mkfs: unknown union file system {options.value('-f')} (-f overlayfs)")
     if not options.rest:
         raise UsageError("Please provide a repository name")
     fqrn = options.one()
@@ -48,8 +44,35 @@ def mkfs(words: Sequence[str]) -> int:
         volatile=options.has("-v"),
         configure_apache=not options.has("-p"),
         import_keys_from=options.value("-k"),
+        membership=options.value("-V"),
+        external=options.has("-X"),
+        proxy=options.value("-x"),
+        storage=_storage_of(options.value("-u")),
     )
     return repository_cmd.mkfs(wanted)
+
+
+def _storage_of(upstream: str) -> str:
+    """Returns the directory of `local,<temporary directory>,<directory>`, empty for the default."""
+    kind, *places = upstream.split(",")
+    if upstream and kind in ("S3", "s3", "gw"):
+        raise UsageError(f"Command mkfs: upstream storage {kind} is not available in this version, only local storage")
+    if upstream and not (kind == "local" and len(places) == 2 and all(place.startswith("/") for place in places)):
+        raise UsageError(f"Command mkfs: '{upstream}' is not local,<temporary directory>,<directory> (-u)")
+    return places[1].rstrip("/") if upstream else ""
+
+
+def alterfs(words: Sequence[str]) -> int:
+    """Allows or forbids replicas."""
+    options = Words("alterfs", words, "m:")
+    if options.value("-m") not in ("on", "off"):
+        raise UsageError("Command alterfs: say whether replicas are allowed: -m on or -m off")
+    return repository_cmd.alterfs(options.one(), replicable=options.value("-m") == "on")
+
+
+def migrate(words: Sequence[str]) -> int:
+    """Says that repositories have the present layout; older ones are refused when they are loaded."""
+    return repository_cmd.migrate(Words("migrate", words, "").several())
 
 
 def mount(words: Sequence[str]) -> int:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearfs.cli import transaction_cmd
-from nearfs.compat.server.words import UsageError, Words, is_number
+from nearfs.cli import output, transaction_cmd
+from nearfs.compat.server.words import UsageError, Words, is_number, only_repository
 from nearfs.errors import InvalidInput
 from nearfs.publish.transaction import PublishOptions
 
@@ -28,16 +28,23 @@ def transaction(words: Sequence[str]) -> int:
     retry = options.value("-t", "--retry-timeout")
     if retry and not is_number(retry):
         raise UsageError(f"Command transaction: '{retry}' is not a number of seconds")
-    name, slash, path = options.one().partition("/")
-    return transaction_cmd.begin(name, slash + path, retry_s=float(retry) if retry else None)
+    for word in options.rest or [only_repository()]:
+        name, slash, path = word.partition("/")
+        transaction_cmd.begin(name, slash + path, retry_s=float(retry) if retry else None)
+    return 0
 
 
 def publish(words: Sequence[str]) -> int:
     """Publishes transactions."""
     options = Words("publish", words, "pa:m:c:vn:XNZ:F:fde")
-    for flag, feature in (("-X", "external data"), ("-F", "membership"), ("-d", "direct I/O"), ("-p", "manual tweaks")):
-        if options.has(flag):
-            raise UsageError(f"Command publish: option {flag} ({feature}) is not available in this version")
+    if options.has("-F"):
+        raise UsageError("Command publish: option -F (membership) is not available in this version")
+    if options.has("-X") and options.has("-N"):
+        raise UsageError("Command publish: -X (external data) and -N (native data) exclude each other")
+    if " " in options.value("-a"):
+        raise InvalidInput("Spaces are not allowed in tag names", operation="publish", exit_code=_FAILED)
+    if options.has("-c"):
+        output.complain("NOTE: channels are deprecated, -c is ignored")
     number = options.value("-n")
     if number and not (is_number(number) and int(number) <= _LARGEST_REVISION):
         raise InvalidInput(f"Invalid revision number: {number}", operation="publish", exit_code=_FAILED)
@@ -50,6 +57,9 @@ def publish(words: Sequence[str]) -> int:
         manual_revision=int(number) if number else None,
         compression=compression or None,
         force=options.has("-f"),
+        external=options.has("-X") if options.has("-X", "-N") else None,
+        direct_io=options.has("-d"),
+        before_commit=transaction_cmd.wait_for_tweaks if options.has("-p") else None,
     )
     return transaction_cmd.publish(options.several(), wanted, verbose=options.has("-v"))
 

@@ -10,6 +10,7 @@ import fnmatch
 import getopt
 from typing import TYPE_CHECKING
 
+from nearfs.errors import NotFound
 from nearfs.publish.places import Places
 from nearfs.publish.repository import Repository
 
@@ -52,8 +53,12 @@ class Words:
         known = Repository.all_names(Places.here())
         found: list[str] = []
         for pattern in self.rest:
-            found += fnmatch.filter(known, pattern) if any(mark in pattern for mark in "*?[") else [pattern]
-        return found
+            matching = fnmatch.filter(known, pattern) if any(mark in pattern for mark in "*?[") else [pattern]
+            if not matching:
+                message = f"The repository {pattern} does not exist."
+                raise NotFound(message, operation="look for repositories", subject=pattern, exit_code=1)
+            found += matching
+        return list(dict.fromkeys(found))
 
 
 def is_number(text: str) -> bool:
