@@ -77,12 +77,6 @@ pub(crate) struct PublishRequest {
     include_xattrs: bool,
     include_mtime_ns: bool,
     ignore_special_files: bool,
-    #[pyo3(default)]
-    external: bool,
-    #[pyo3(default)]
-    direct_io: bool,
-    #[pyo3(default)]
-    volatile: bool,
     ttl_s: u64,
     revision: Option<u64>,
     now_s: i64,
@@ -111,9 +105,6 @@ impl PublishRequest {
         settings.volatile = self.volatile;
         settings.ttl_s = self.ttl_s;
         settings.manual_revision = self.revision;
-        settings.is_external = self.external;
-        settings.direct_io = self.direct_io;
-        settings.volatile = self.volatile;
         settings.ignore_xdir_hardlinks = self.ignore_xdir_hardlinks;
         let (file_mbytes, nested_kentries, root_kentries) = self.limits;
         let is_enforced = self.enforce_limits;
