@@ -66,6 +66,7 @@ __all__ = [
     "roll_back",
     "start_log",
     "sync_storage",
+    "update_virtual_directory",
     "write_named",
 ]
 
