@@ -6,7 +6,7 @@ may block let other Python threads run. Nothing here calls back into Python.
 """
 
 import os
-from typing import Final, TypeAlias, Unpack, final
+from typing import Final, Self, TypeAlias, Unpack, final
 
 from nearfs.records import (
     Committed,
@@ -31,6 +31,7 @@ __all__ = [
     "Following",
     "Mount",
     "Progress",
+    "RevisionDiff",
     "Route",
     "SweepPlan",
     "UnservedMount",
@@ -49,6 +50,7 @@ __all__ = [
     "inflate",
     "is_debug_build",
     "is_mounted",
+    "list_catalogs",
     "list_tags",
     "mount",
     "names_of_file",
@@ -466,6 +468,24 @@ def plan_publish(
     storage: _Path, *, base_root_hash: str, source: _Path, is_overlay: bool, ignore_special_files: bool
 ) -> list[str]:
     """Returns what a publish would change, a line an entry: `[add] /a/b`, `[mod]`, `[rem]`, `[x-catalog-add] a`."""
+
+@final
+class RevisionDiff:
+    """The differences between two revisions in the order of paths, read in portions."""
+
+    def __new__(cls, storage: _Path, *, from_root: str, to_root: str) -> Self: ...
+    def growth(self) -> list[int]:
+        """Returns how many more regular files, symlinks, directories and nested catalogs there are."""
+
+    def next(self, count: int) -> list[tuple[str, str, str, bytes, int]]:
+        """Returns at most `count` further differences, none at the end.
+
+        Each is what happened (`A`, `R`, `M`), the letters of a modification, the type (`F`, `D`, `S`, `X`, `N` for a
+        marker), the path, and the size in bytes.
+        """
+
+def list_catalogs(storage: _Path, root_hash: str) -> list[tuple[int, bytes, str, int, int]]:
+    """Returns the catalogs of a revision from the root down: depth, path, hash, size in bytes, entries."""
 
 def roll_back(storage: _Path, *, target: str, head: str, revision: int, hash_algorithm: str, now_s: int) -> Committed:
     """Stores the root catalog of the old revision `target` as that of revision number `revision`, which follows `head`.

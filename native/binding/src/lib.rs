@@ -18,6 +18,7 @@ mod opening;
 mod progress;
 mod publish;
 mod rewriting;
+mod revisions;
 mod route;
 mod storage;
 mod sweep;
@@ -60,6 +61,8 @@ mod _native {
     use crate::publish::{create_repository, plan_publish, publish_source, roll_back, update_virtual_directory};
     #[pymodule_export]
     use crate::rewriting::rewrite_catalogs;
+    #[pymodule_export]
+    use crate::revisions::{RevisionDiff, list_catalogs};
     #[pymodule_export]
     use crate::route::Route;
     #[pymodule_export]

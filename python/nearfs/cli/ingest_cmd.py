@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nearfs.cli import output, summary
 from nearfs.errors import Busy, InvalidInput, NearfsError, Untrusted
-from nearfs.publish import into
+from nearfs.publish import collection, into
 from nearfs.publish.repository import Repository
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def ingest(name: str, wanted: into.Wanted, *, user: str, group: str, keeps_owner
         error.exit_code = _FAILED
         raise
     watched.end(repository.fqrn, committed)
+    collection.after_publish(repository, output.line)
     return 0
 
 

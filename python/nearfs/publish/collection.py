@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nearfs import hashes
 from nearfs.errors import InvalidInput, NearfsError
-from nearfs.publish import files, healing, moments, references, revision, status
+from nearfs.publish import files, healing, moments, references, revision, statistics, status
 from nearfs.publish.repository import MANIFEST, REFLOG
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def collect(repository: Repository, wanted: Collecting, say: Callable[[str], Non
             say("Reconstructing the log of references")
             references.rebuild(repository)
         say("Running Garbage Collection")
+        started_s = time.time()
         progress = _native.Progress()
         fields = repository.manifest().fields
         begun = time.monotonic()
@@ -109,11 +110,23 @@ def collect(repository: Repository, wanted: Collecting, say: Callable[[str], Non
             references.replace(repository, fields, swept["reflog"])
         if not wanted.dry_run:
             status.update(repository, {"last_gc": moments.written(time.time())})
+            statistics.record_gc(repository, _counts(plan, swept), started_s, say)
     for warning in [*plan.warnings, *swept["warnings"]]:
         say(f"Warning: {warning}")
     measured = repository.is_on("CVMFS_EXTENDED_GC_STATS") or wanted.dry_run
     _say_swept(swept, say, begun, dry_run=wanted.dry_run, measured=measured)
     return swept
+
+
+def _counts(plan: SweepPlan, swept: Swept) -> dict[str, int]:
+    """Returns the columns of the statistics."""
+    return {
+        "n_preserved_catalogs": plan.catalogs_kept,
+        "n_condemned_catalogs": swept["catalogs"],
+        "n_condemned_objects": swept["objects"],
+        "sz_condemned_bytes": swept["bytes"],
+        "n_duplicate_delete_requests": swept["duplicates"],
+    }
 
 
 def _plan(repository: Repository, fields: ManifestFields, wanted: Collecting, progress: Progress) -> SweepPlan:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nearfs.errors import InvalidInput
-from nearfs.publish import editing, interrupts, tags, transaction
+from nearfs.publish import editing, finishing, statistics, tags, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,7 @@ def publish(
     from nearfs import _native
 
     target = wanted.target()
-    with _held(repository, mounts=mounts) as present:
+    with _held(repository, mounts=mounts) as present, statistics.publishing(repository, say) as counted:
         tags.check_new_name(repository, wanted.options.tag, present.history)
         tags.check_description(wanted.options.message)
         now_s = int(time.time())
@@ -104,10 +104,9 @@ def publish(
             lambda: _native.publish_into(str(repository.storage), progress=progress, target=target, request=request),
             progress,
         )
-        history = tags.after_publish(repository, committed, now_s, present.history, wanted.options, say)
-        with interrupts.held_off():  # from the first to the last step that readers or the next command see
-            editing.show(repository, committed, history, present, say, mounts=mounts)
-    return committed
+        committed = finishing.finish(repository, committed, now_s, present, wanted.options, say, mounts=mounts)
+        counted.committed(committed)
+        return committed
 
 
 def planned(repository: Repository, wanted: Wanted, progress: Progress) -> tuple[list[str], list[str]]:

@@ -7,12 +7,11 @@ Threading: one command at a time, under the repository's publishing lock; the en
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 from nearfs.errors import Busy
-from nearfs.publish import editing, interrupts, statistics, tags
-from nearfs.publish.transaction import PublishOptions
+from nearfs.publish import editing, finishing, statistics
+from nearfs.publish.transaction import PublishOptions, beside_main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,20 +59,11 @@ def rewrite(
                 progress=progress,
             )
 
-        # Python sees a signal only between its own steps, so the engine works beside the main thread.
-        with ThreadPoolExecutor(1) as worker:
-            running = worker.submit(work)
-            try:
-                committed = running.result()
-            except KeyboardInterrupt:
-                progress.cancel()
-                raise
+        committed = beside_main(work, progress)
         if committed is None:
             counted.forget()
             return None
-        history = tags.after_publish(repository, committed, now_s, present.history, PublishOptions(), say)
-        with interrupts.held_off():
-            editing.show(repository, committed, history, present, say)
+        committed = finishing.finish(repository, committed, now_s, present, PublishOptions(), say)
         counted.committed(committed)
         return committed
 

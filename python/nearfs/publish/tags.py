@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nearfs.errors import InvalidInput, NotFound
-from nearfs.publish import editing, files, revision
+from nearfs.publish import editing, files, moments, revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 
 HEAD, UNDO = "trunk", "trunk-previous"
 _NAME = re.compile(r"[A-Za-z0-9_./:-]+")
+# Old publishers wrote fractions of a second.
+_AUTOMATIC = re.compile(r"generic(_\d+)?-\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{3})?Z")
+
+
+@dataclass(frozen=True)
+class Named:
+    """The history of a new revision, and (hash, suffix) of what it replaced within the same publish."""
+
+    history: str
+    references: list[tuple[str, str]]
 
 
 def listed(repository: Repository) -> list[Tag]:
@@ -76,13 +87,14 @@ def after_publish(
     history: str | None,
     options: PublishOptions,
     say: Callable[[str], None],
-) -> str:
-    """Stores the history of a new revision: its own tag, `trunk` and `trunk-previous`; returns its hash.
+) -> Named:
+    """Stores the history of a new revision: its own tag, `trunk` and `trunk-previous`, outdated automatic tags gone.
 
     `committed_s` is the time that the root catalog bears: a tag bears the same.
     """
     from nearfs import _native
 
+    history, references = _without_outdated(repository, history, say)
     present = _native.list_tags(str(repository.storage), history=history, fqrn=repository.fqrn)
     head = head_of(committed, committed_s)
     new = []
@@ -93,7 +105,7 @@ def after_publish(
         say(f"Using auto tag '{name}'")
         new.append({**head, "name": name, "description": ""})
     say(f"Tagging {repository.fqrn}")
-    return _native.edit_tags(
+    named = _native.edit_tags(
         str(repository.storage),
         history=history,
         fqrn=repository.fqrn,
@@ -102,6 +114,37 @@ def after_publish(
         add=new,  # type: ignore[arg-type]  # a spread of a TypedDict loses its type
         head=head,
     )
+    return Named(named, references)
+
+
+def _without_outdated(
+    repository: Repository, history: str | None, say: Callable[[str], None]
+) -> tuple[str | None, list[tuple[str, str]]]:
+    """Removes automatic tags that `CVMFS_AUTO_TAG_TIMESPAN` says are too old, in a history of its own (format.md 6.2).
+
+    Returns the history to go on with, and that history as a reference for the log if it is a new one.
+    """
+    from nearfs import _native
+
+    expression = repository.text("CVMFS_AUTO_TAG_TIMESPAN")
+    if not expression or history is None:
+        return history, []
+    since_s = moments.parse(expression)
+    present = _native.list_tags(str(repository.storage), history=history, fqrn=repository.fqrn)
+    outdated = [tag["name"] for tag in present if _AUTOMATIC.fullmatch(tag["name"]) and tag["timestamp"] < since_s]
+    if not outdated:
+        return history, []
+    say(f"Removing outdated automatically generated tags for {repository.fqrn}...")
+    shorter = _native.edit_tags(
+        str(repository.storage),
+        history=history,
+        fqrn=repository.fqrn,
+        hash_algorithm=repository.hash_algorithm.value,
+        remove=outdated,
+        add=[],
+        head=None,
+    )
+    return shorter, [(shorter, "H")]
 
 
 def head_of(committed: Committed, committed_s: int) -> Tag:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 from nearfs.errors import Busy, InvalidInput, NotFound, Untrusted
 from nearfs.publish import (
     dirtab,
-    editing,
     files,
+    finishing,
     healing,
     interrupts,
     overlay,
@@ -25,7 +25,6 @@ from nearfs.publish import (
     statistics,
     tags,
     users,
-    virtual,
 )
 
 if TYPE_CHECKING:
@@ -150,13 +149,7 @@ def publish(
             if options.before_commit is not None:
                 options.before_commit()
             committed = _store_changes(repository, options, present.root_hash, now_s, progress or _native.Progress())
-            history = tags.after_publish(repository, committed, now_s, present.history, options, say)
-            committed, history, references = virtual.update(repository, committed, history, now_s)
-            with interrupts.held_off():  # from the first to the last step that readers or the next command see
-                if repository.text("CVMFS_SYNCFS_LEVEL", "default") != "none":
-                    say("Flushing file system buffers")
-                say("Signing new manifest")
-                editing.show(repository, committed, history, present, say, references)
+            committed = finishing.finish(repository, committed, now_s, present, options, say)
         except BaseException:
             # The transaction stays open, whatever went wrong, so that it can be mended or aborted.
             with interrupts.held_off():

@@ -14,7 +14,7 @@ from nearfs.publish import tags
 
 if TYPE_CHECKING:
     from nearfs.publish.repository import Repository
-    from nearfs.records import Committed, Tag
+    from nearfs.records import Committed
 
 
 def update(
@@ -45,15 +45,6 @@ def update(
     )
     if shown is None:
         return committed, history, []
-    head: Tag = {
-        "name": tags.HEAD,
-        "root_hash": shown["root_hash"],
-        "size": shown["root_size"],
-        "revision": shown["revision"],
-        "timestamp": now_s,
-        "branch": "",
-        "description": "current HEAD",
-    }
     moved = _native.edit_tags(
         storage,
         history=history,
@@ -61,7 +52,7 @@ def update(
         hash_algorithm=repository.hash_algorithm.value,
         remove=[],
         add=[],
-        head=head,
+        head=tags.head_of(shown, now_s),
     )
     return _both(committed, shown), moved, [(committed["root_hash"], "C"), (history, "H")]
 

@@ -52,6 +52,17 @@ COMMANDS = {
         "makes the changes a new revision",
     ),
     "abort": Command("transactions:abort", "[-f no questions] <repository name>", "discards the changes"),
+    "diff": Command(
+        "revisions:diff",
+        "[-s tag|@hash] [-d tag|@hash] [-w open transaction] [-i ignore times] [-m for scripts] [-h header] "
+        "<repository name>",
+        "shows what is different between two revisions, by default of the last publish",
+    ),
+    "list-catalogs": Command(
+        "revisions:list_catalogs",
+        "[-s sizes] [-e entries] [-h hashes] [-x for scripts] <repository name>",
+        "lists the catalogs of the newest revision",
+    ),
     "rollback": Command(
         "tags:rollback",
         "[-t tag] [-f no questions] <repository name>",

@@ -1,0 +1,60 @@
+//! Catalogs of a storage, decoded: for commands that look at whole revisions.
+//!
+//! Owns the way from an object to a decoded catalog: verified, bounded, unpacked to a scratch file that vanishes.
+//! Whoever may read the storage may: nothing is written there. One catalog at a time is in memory as a file.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nearfs_format::codec;
+use nearfs_format::hash::ContentHash;
+use nearfs_format::object::{ObjectId, ObjectKind};
+use nearfs_format::path::RepoPath;
+
+use crate::catalog::index::CatalogIndex;
+use crate::catalog::reader::NestedRow;
+use crate::error::{Error, Result};
+use crate::store::ObjectRead;
+use crate::store::verify::read_verified;
+
+/// The catalog passes through memory; larger ones than this are refused.
+const CATALOG_LIMIT_BYTES: u64 = 4 << 30;
+
+/// Reads the catalogs of a storage.
+#[derive(Debug)]
+pub struct StoredCatalogs<S> {
+    store: S,
+    scratch: PathBuf,
+}
+
+impl<S: ObjectRead> StoredCatalogs<S> {
+    /// Reads from `store`; scratch files lie in the machine's directory for temporary files.
+    pub fn new(store: S) -> Self {
+        Self { store, scratch: std::env::temp_dir() }
+    }
+
+    /// Returns a root catalog, decoded.
+    pub fn root(&self, hash: ContentHash) -> Result<Arc<CatalogIndex>> {
+        self.load(&NestedRow { path: RepoPath::root(), hash, size_bytes: 0 })
+    }
+
+    /// Returns a nested catalog, decoded; `NotFound` if it is not in the storage, `Corrupt` if it is not what its name
+    /// says.
+    pub fn load(&self, row: &NestedRow) -> Result<Arc<CatalogIndex>> {
+        Ok(self.load_sized(row)?.0)
+    }
+
+    /// Returns with a catalog how many bytes it has uncompressed; errors as for [`StoredCatalogs::load`].
+    pub fn load_sized(&self, row: &NestedRow) -> Result<(Arc<CatalogIndex>, u64)> {
+        let id = ObjectId::new(row.hash, ObjectKind::Catalog);
+        let subject = format!("{id} of {}", row.path);
+        let stored = read_verified(&self.store, &id, codec::stored_size_limit(CATALOG_LIMIT_BYTES))?;
+        let content = codec::inflate_bounded(&stored, CATALOG_LIMIT_BYTES)
+            .map_err(|e| Error::format("inflate", subject.clone(), e))?;
+        let failed = |e| Error::io("unpack", subject.clone(), e);
+        let mut file = tempfile::NamedTempFile::new_in(&self.scratch).map_err(failed)?;
+        file.write_all(&content).map_err(failed)?;
+        Ok((Arc::new(CatalogIndex::decode(file.path(), subject)?), content.len() as u64))
+    }
+}
