@@ -71,7 +71,7 @@ def rows(beginning: str, end: str) -> dict[str, tuple[str, str]]:
 PARAMETER_ROWS = rows("## Parameters\n", "## Commands\n")
 COMMAND_ROWS = rows("## Commands\n", "### Options of `cvmfs2`")
 OPTION_ROWS = rows("### Options of `cvmfs2`", "### Commands of `cvmfs_talk`")
-TALK_ROWS = rows("### Commands of `cvmfs_talk`", "\0")
+TALK_ROWS = rows("### Commands of `cvmfs_talk`", "# Compatibility with the CernVM-FS 2.12 server")
 
 
 def test_every_parameter_has_a_row_and_no_other_has() -> None:
