@@ -84,7 +84,7 @@ def test_odd_arguments_are_refused_in_words(publisher: Publisher) -> None:
     refused(publisher, 1, "malformed content hash", "tag", "-a", "x", "-h", "zz", fqrn)
     refused(publisher, 1, "not UTF-8", "tag", "-a", "x", "-m", NOT_UTF8, fqrn)
     refused(publisher, 1, "invalid repository name", "transaction", "..")
-    refused(publisher, 0, "", "check", "no-such-*")
+    refused(publisher, 1, "The repository no-such-* does not exist.", "check", "no-such-*")
     publisher.server("transaction", fqrn)
     refused(publisher, 1, "not UTF-8", "publish", "-m", NOT_UTF8, fqrn)
     publisher.server("abort", "-f", fqrn)

@@ -108,8 +108,10 @@ def test_suite_writes_results_that_the_report_reads(tmp_path: Path) -> None:
     words = ("bench/micro", "-q", "-k", "cache", "--benchmark-max-time=0.001", "--benchmark-min-rounds=2")
     # Without calibration a busy machine does not make the suite look for a steadier figure.
     quick = ("--benchmark-calibration-precision=1", "--benchmark-min-time=0.000001")
+    # A directory of its own: pytest would close the one that our tests share to other users.
+    own = ("-p", "no:cacheprovider", "--basetemp", tmp_path / "inner")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *words, *quick, f"--benchmark-json={result}", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", *words, *quick, f"--benchmark-json={result}", *own],
         cwd=PROJECT,
         env={**alone(), "PYTHONDONTWRITEBYTECODE": "1", conftest.SCALE: "16"},
         capture_output=True,

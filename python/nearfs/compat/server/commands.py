@@ -165,7 +165,6 @@ print-stats publish resign rmfs rollback skeleton snapshot tag transaction updat
 INSTEAD = {
     "add-replica": "copy the storage and the keys for now; replicas come with a later version",
     "snapshot": "replicas come with a later version",
-    "migrate": "repositories of layout revision 143 only; migrate with cvmfs_server 2.12 first",
     "enter": "open a transaction and work below /cvmfs as root, or as the owner of the repository",
     "masterkeycard": "master keys lie in files: keep the .masterkey file offline, and copy it back for: resign",
     "update-geodb": "clients sort servers by a Geo API; leave that to a stratum 1 of the reference for now",
