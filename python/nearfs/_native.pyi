@@ -40,6 +40,7 @@ __all__ = [
     "check_history",
     "check_references",
     "clear_stale_mount",
+    "copy_directory",
     "create_repository",
     "create_storage",
     "cut_marks",
@@ -437,6 +438,12 @@ def publish(storage: _Path, *, progress: Progress, **request: Unpack[PublishRequ
     """Stores what changed in `source` and the catalogs that say so.
 
     `source` is the writable layer of an overlay (`is_overlay`), or a whole tree that replaces the content.
+    """
+
+def copy_directory(storage: _Path, *, source: bytes, target: bytes, request: PublishRequest) -> Committed:
+    """Stores the revision in which the directory `source` is there a second time, as `target`; both are absolute.
+
+    Raises `InvalidInput` if there is no such directory, if `target` exists, or if its parent does not.
     """
 
 def publish_into(storage: _Path, *, progress: Progress, target: Target, request: PublishRequest) -> Committed:

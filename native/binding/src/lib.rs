@@ -17,8 +17,8 @@ mod network;
 mod opening;
 mod progress;
 mod publish;
-mod rewriting;
 mod revisions;
+mod rewriting;
 mod route;
 mod storage;
 mod sweep;
@@ -58,11 +58,13 @@ mod _native {
     #[pymodule_export]
     use crate::progress::Progress;
     #[pymodule_export]
-    use crate::publish::{create_repository, plan_publish, publish_source, roll_back, update_virtual_directory};
-    #[pymodule_export]
-    use crate::rewriting::rewrite_catalogs;
+    use crate::publish::{
+        copy_directory, create_repository, plan_publish, publish_source, roll_back, update_virtual_directory,
+    };
     #[pymodule_export]
     use crate::revisions::{RevisionDiff, list_catalogs};
+    #[pymodule_export]
+    use crate::rewriting::rewrite_catalogs;
     #[pymodule_export]
     use crate::route::Route;
     #[pymodule_export]

@@ -211,3 +211,22 @@ pub(crate) fn update_virtual_directory<'py>(
         .map_err(Raised::from)?;
     done.map(|done| committed(py, &done)).transpose()
 }
+
+/// Stores the revision in which a directory is there a second time, under another path.
+#[pyfunction]
+#[pyo3(signature = (storage, *, source, target, request))]
+pub(crate) fn copy_directory(
+    py: Python<'_>,
+    storage: PathBuf,
+    source: Vec<u8>,
+    target: Vec<u8>,
+    request: PublishRequest,
+) -> PyResult<Bound<'_, PyDict>> {
+    let base = BaseRevision { root_hash: values::hash(&request.base_root_hash)? };
+    let settings = request.settings()?;
+    let (from, to) = (values::repo_path(&source)?, values::repo_path(&target)?);
+    let done = py
+        .detach(|| publish::copy_directory(&LocalStore::open(storage)?, &base, &from, &to, &settings))
+        .map_err(Raised::from)?;
+    committed(py, &done)
+}

@@ -27,20 +27,25 @@ _INTERRUPTED = 4
 _RETRY_S = (0.5, 5.0)
 
 
-def begin(name: str, path: str, *, retry_s: float | None) -> int:
-    """Opens a transaction; with `retry_s` it waits for a busy repository so long, 0 for ever."""
+def begin(name: str, path: str, *, copy: tuple[str, str] | None, retry_s: float | None) -> int:
+    """Opens a transaction; with `retry_s` it waits for a busy repository so long, 0 for ever.
+
+    With `copy` it starts with the first directory copied to the second.
+    """
     repository = Repository.load(name)
     site.run_hook(repository, "transaction_before_hook")
     deadline = None if not retry_s else time.monotonic() + retry_s
     while True:
         try:
-            transaction.begin(repository, path=path, say=output.line)
+            transaction.begin(repository, path=path, copy=copy, say=output.line)
         except Busy:
             if retry_s is None or (deadline is not None and time.monotonic() > deadline):
                 raise
             output.line("repository busy, retrying")
             time.sleep(random.uniform(*_RETRY_S))  # noqa: S311 - spreads retries, guards nothing
         else:
+            if copy is not None:
+                output.line(f"CernVM-FS: cloning template {copy[0]} --> {copy[1]} ... [done]")
             site.run_hook(repository, "transaction_after_hook")
             return 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearfs.publish import editing, interrupts, tags, virtual
+from nearfs.publish import editing, interrupts, tags, template, virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +36,12 @@ def finish(
     """
     named = tags.after_publish(repository, committed, committed_s, present.history, options, say)
     committed, history, references = virtual.update(repository, committed, named.history, committed_s)
+    references += named.references
+    if repository.is_in_transaction and (copied := template.stored_root(repository)):
+        references.append((copied, "C"))
     if repository.text("CVMFS_SYNCFS_LEVEL", "default") != "none":
         say("Flushing file system buffers")
     say("Signing new manifest")
     with interrupts.held_off():  # from the first to the last step that readers or the next command see
-        editing.show(repository, committed, history, present, say, [*named.references, *references], mounts=mounts)
+        editing.show(repository, committed, history, present, say, references, mounts=mounts)
     return committed

@@ -16,7 +16,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nearfs.errors import NearfsError
-from nearfs.publish import access, files, overlay, revision, trust
+from nearfs.publish import access, files, overlay, revision, template, trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,9 @@ def heal(repository: Repository) -> list[str]:
         done.append("closed the transaction that was published")
     if revision.note_path(repository).exists():
         files.remove(revision.note_path(repository))
-    root_hash = repository.manifest().fields.root_hash
+    if not repository.is_in_transaction:
+        template.forget(repository)
+    root_hash = template.base_root(repository)
     if repository.mounted_root != root_hash:
         trust.check_manifest(repository)
     if repository.mounted_root != root_hash or not _answers(repository):
@@ -113,7 +115,7 @@ def health(repository: Repository) -> list[str]:
     problems = []
     if not _answers(repository):
         problems.append(f"{repository.read_only} is not mounted properly.")
-    elif repository.mounted_root != repository.manifest().fields.root_hash:
+    elif repository.mounted_root != template.base_root(repository):
         problems.append(f"{repository.read_only} is not based on the newest published revision")
     if not overlay.mounted_at(repository.union):
         problems.append(f"/cvmfs/{repository.fqrn} is not mounted properly.")

@@ -24,6 +24,7 @@ from nearfs.publish import (
     revision,
     statistics,
     tags,
+    template,
     users,
 )
 
@@ -47,8 +48,16 @@ def _silent(_text: str) -> None:
     pass
 
 
-def begin(repository: Repository, *, path: str = "", say: Callable[[str], None] = _silent) -> None:
+def begin(
+    repository: Repository,
+    *,
+    path: str = "",
+    copy: tuple[str, str] | None = None,
+    say: Callable[[str], None] = _silent,
+) -> None:
     """Opens a transaction: afterwards the tree below the union directory can be changed.
+
+    With `copy`, the first of two directories is there a second time, as the second one.
 
     `path` must be a directory of the repository if it is given. Exit codes follow the reference: 17 another
     transaction is open, 22 whitelist expired, 2 and 20 a bad path.
@@ -67,10 +76,17 @@ def begin(repository: Repository, *, path: str = "", say: Callable[[str], None] 
         healing.heal(repository)
         if path:
             _check_path(repository, path)
+        if copy is not None:
+            head = repository.manifest().fields.root_hash
+            asked = request(repository, PublishOptions(), head, int(time.time()), source="", is_overlay=False)
+            template.prepare(repository, *copy, asked)
         # The flag first: a kill between the two leaves a transaction that is open, and healed by the next command.
         with interrupts.held_off():
             repository.transaction_flag.touch(exist_ok=False)
-            overlay.remount_union(repository, writable=True)
+            if copy is not None:
+                healing.heal(repository)  # which mounts the copy below the union
+            else:
+                overlay.remount_union(repository, writable=True)
 
 
 def _check_path(repository: Repository, path: str) -> None:
@@ -148,7 +164,9 @@ def publish(
             overlay.remount_union(repository, writable=False)
             if options.before_commit is not None:
                 options.before_commit()
-            committed = _store_changes(repository, options, present.root_hash, now_s, progress or _native.Progress())
+            committed = _store_changes(
+                repository, options, template.base_root(repository), now_s, progress or _native.Progress()
+            )
             committed = finishing.finish(repository, committed, now_s, present, options, say)
         except BaseException:
             # The transaction stays open, whatever went wrong, so that it can be mended or aborted.
@@ -228,7 +246,7 @@ def planned(repository: Repository) -> list[str]:
 
     return _native.plan_publish(
         str(repository.storage),
-        base_root_hash=repository.manifest().fields.root_hash,
+        base_root_hash=template.base_root(repository),
         source=str(repository.scratch),
         is_overlay=True,
         ignore_special_files=repository.is_on("CVMFS_IGNORE_SPECIAL_FILES"),

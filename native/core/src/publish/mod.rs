@@ -23,6 +23,7 @@ mod rewrite;
 mod rollback;
 mod scan;
 mod tar;
+mod template;
 mod tree;
 pub mod types;
 mod virtual_directory;
@@ -38,6 +39,7 @@ pub use plan::{Action, Change, Found, GivenContent, Label, Listed, Plan};
 pub use rewrite::{Rewrite, rewrite};
 pub use rollback::{Rollback, rollback};
 pub use tar::{Archive, IngestSettings};
+pub use template::copy_directory;
 pub use types::{
     BaseRevision, CatalogWeights, ChangeCounts, Committed, Limits, NewRepository, PublishSettings, Source, Warning,
 };

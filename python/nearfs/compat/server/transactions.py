@@ -22,15 +22,19 @@ _LARGEST_REVISION = (1 << 63) - 1
 
 def transaction(words: Sequence[str]) -> int:
     """Opens a transaction."""
-    options = Words("transaction", words, "t:T:", ["retry-timeout=", "template="])
-    if options.has("-T", "--template"):
-        raise UsageError("Command transaction: templates are not available in this version")
+    options = Words("transaction", words, "t:T:U:V:", ["retry-timeout=", "template=", "template-from=", "template-to="])
+    source, _, target = options.value("-T", "--template").partition("=")
+    copy = (options.value("-U", "--template-from") or source, options.value("-V", "--template-to") or target)
+    if any(copy) and not all(copy):
+        raise UsageError("Command transaction: a template needs both directories, as in: -T FROM=TO")
     retry = options.value("-t", "--retry-timeout")
     if retry and not is_number(retry):
         raise UsageError(f"Command transaction: '{retry}' is not a number of seconds")
     for word in options.rest or [only_repository()]:
         name, slash, path = word.partition("/")
-        transaction_cmd.begin(name, slash + path, retry_s=float(retry) if retry else None)
+        transaction_cmd.begin(
+            name, slash + path, copy=copy if all(copy) else None, retry_s=float(retry) if retry else None
+        )
     return 0
 
 
