@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nearfs.cli import tag_cmd
+from nearfs.cli import output, tag_cmd
 from nearfs.errors import InvalidInput
 from nearfs.publish import tags
 
@@ -53,7 +53,7 @@ def test_machine_lines_have_the_description_last() -> None:
     [(0, "0 Byte"), (1023, "1023 Byte"), (20480, "20.00 kiB"), (5 << 20, "5.00 MiB"), (3 << 30, "3.00 GiB")],
 )
 def test_sizes_have_the_references_units(size: int, text: str) -> None:
-    assert tag_cmd.readable_size(size) == text
+    assert output.readable_size(size) == text
 
 
 def test_automatic_names_avoid_those_that_are_taken() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nearfs.cli import output
-from nearfs.cli.repository_cmd import confirm
+from nearfs.cli.asking import confirm
 from nearfs.errors import InvalidInput, NearfsError
 from nearfs.publish import collection, moments, references
 from nearfs.publish.places import Places

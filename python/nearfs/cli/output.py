@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from threading import Event
     from typing import TextIO
 
+_KIB = 1024
+
 
 def end_with_reader() -> None:
     """Lets a short-lived command end silently when its reader does (`... | head`), as other Unix tools do.
@@ -127,6 +129,16 @@ def _drawn_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))  # Text: a `[` in a cell is no markup
     Console().print(drawn)
+
+
+def readable_size(size: int) -> str:
+    """Returns a size in bytes with the reference's units."""
+    if size < _KIB:
+        return f"{size} Byte"
+    for exponent, unit in ((3, "GiB"), (2, "MiB"), (1, "kiB")):
+        if size >= _KIB**exponent:
+            return f"{size / _KIB**exponent:.2f} {unit}"
+    raise AssertionError(size)
 
 
 def _print(stream: TextIO, text: str) -> None:

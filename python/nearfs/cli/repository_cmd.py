@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from nearfs.cli import output
+from nearfs.cli.asking import confirm
 from nearfs.errors import NearfsError
 from nearfs.publish import creation, healing
 from nearfs.publish.places import Places
@@ -20,13 +21,6 @@ from nearfs.publish.repository import LAYOUT_REVISION, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-def confirm(question: str) -> bool:
-    """Asks a question that only `y` answers with yes; without an answer it is no."""
-    output.prompt(question)
-    answer = sys.stdin.readline()
-    return answer.strip().lower() in ("y", "yes")
 
 
 def ask_owner(fqrn: str) -> str:

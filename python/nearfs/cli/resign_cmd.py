@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nearfs import whitelist
 from nearfs.cli import output
-from nearfs.cli.repository_cmd import confirm
+from nearfs.cli.asking import confirm
 from nearfs.errors import NearfsError
 from nearfs.publish import resigning
 from nearfs.publish.places import Places

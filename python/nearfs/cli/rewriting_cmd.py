@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nearfs.cli import output
-from nearfs.cli.repository_cmd import confirm
+from nearfs.cli.asking import confirm
 from nearfs.config import values
 from nearfs.config.layers import Settings
 from nearfs.errors import PermissionDenied

@@ -7,7 +7,7 @@ Threading: a short-lived command, one thread.
 from __future__ import annotations
 
 from nearfs.cli import output
-from nearfs.cli.repository_cmd import confirm
+from nearfs.cli.asking import confirm
 from nearfs.publish import rollback as going_back
 from nearfs.publish.repository import Repository
 

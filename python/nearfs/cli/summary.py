@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nearfs.cli import output
-from nearfs.cli.tag_cmd import readable_size
+from nearfs.cli.output import readable_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

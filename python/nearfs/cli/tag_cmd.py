@@ -10,7 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 from nearfs.cli import output
-from nearfs.cli.repository_cmd import confirm
+from nearfs.cli.asking import confirm
+from nearfs.cli.output import readable_size
 from nearfs.errors import NotFound
 from nearfs.publish import tags
 from nearfs.publish.repository import Repository
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("Name", "Revision", "Timestamp", "Branch", "Description")
 _TIMESTAMP, _DESCRIPTION = 2, 4
-_KIB = 1024
 
 
 def list_tags(name: str, *, machine: bool) -> int:
@@ -91,16 +91,6 @@ def inspect(name: str, wanted: str, *, machine: bool) -> int:
     output.line(f"Catalog Size: {readable_size(tag['size'])}")
     output.line(tag["description"])
     return 0
-
-
-def readable_size(size: int) -> str:
-    """Returns a size in bytes with the reference's units."""
-    if size < _KIB:
-        return f"{size} Byte"
-    for exponent, unit in ((3, "GiB"), (2, "MiB"), (1, "kiB")):
-        if size >= _KIB**exponent:
-            return f"{size / _KIB**exponent:.2f} {unit}"
-    raise AssertionError(size)
 
 
 def branches(*, machine: bool) -> int:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nearfs.cli import output, summary
-from nearfs.cli.repository_cmd import confirm
+from nearfs.cli.asking import confirm
 from nearfs.errors import Busy
 from nearfs.publish import collection, site, transaction, users
 from nearfs.publish.repository import Repository

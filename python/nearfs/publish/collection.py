@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -208,6 +207,8 @@ def _append(path: Path, line: str) -> None:
 
 def _interruptibly(work: Callable[[], T], progress: Progress, report: Callable[[], None] | None = None) -> T:
     """Runs the engine beside the main thread, which sees a signal only between its own steps."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as worker:
         running: Future[T] = worker.submit(work)
         try:

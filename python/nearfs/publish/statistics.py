@@ -8,7 +8,6 @@ Threading: written by one command at a time, under the repository's publishing l
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from nearfs.errors import Corrupt, InvalidInput, NearfsError, NotFound
 from nearfs.publish import files
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from nearfs.publish.repository import Repository
@@ -131,6 +131,8 @@ def _record(
     *,
     success: bool,
 ) -> None:
+    import sqlite3  # takes as long as all the rest of a command that opens a transaction
+
     path = database_path(repository)
     try:
         with contextlib.closing(_opened(path, repository.fqrn)) as database, database:
@@ -151,6 +153,8 @@ def _record(
 
 
 def _opened(path: Path, fqrn: str) -> sqlite3.Connection:
+    import sqlite3
+
     database = sqlite3.connect(path, timeout=_BUSY_S)
     try:
         with database:
@@ -190,11 +194,15 @@ def rows(path: Path, table: str) -> tuple[list[str], list[Sequence[object]]]:
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
+    import sqlite3
+
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)
 
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
+    import sqlite3
+
     try:
         yield
     except sqlite3.Error as error:

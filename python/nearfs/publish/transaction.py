@@ -9,7 +9,6 @@ Threading: one command at a time holds `is_publishing.lock`.
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -224,6 +223,8 @@ def request(
 
 def beside_main(work: Callable[[], _Outcome], progress: Progress) -> _Outcome:
     """Runs the engine's part of a command; an interrupt stops it at the next file."""
+    from concurrent.futures import ThreadPoolExecutor
+
     # Python sees a signal only between its own steps, so the engine works beside the main thread.
     with ThreadPoolExecutor(1) as worker:
         running = worker.submit(work)
