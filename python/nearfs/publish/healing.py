@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from nearfs.errors import NearfsError
+from nearfs.errors import Busy, NearfsError
 from nearfs.publish import access, files, overlay, revision, template, trust
 
 if TYPE_CHECKING:
@@ -124,6 +124,20 @@ def health(repository: Repository) -> list[str]:
         where = f"/cvmfs/{repository.fqrn} is {mode}mounted read/write"
         problems.append(f"{repository.fqrn} {state} a transaction but {where}")
     return problems
+
+
+def check_repairable(repository: Repository) -> None:
+    """Refuses to go on where the mounts are wrong and the configuration leaves repairs to the administrator.
+
+    A publish that took effect has only its clean-up left, which is no repair.
+    """
+    if repository.is_on("CVMFS_AUTO_REPAIR_MOUNTPOINT", default=True) or took_effect(repository):
+        return
+    problems = health(repository)
+    if problems:
+        way_out = f"CVMFS_AUTO_REPAIR_MOUNTPOINT is off: repair it with cvmfs_server mount {repository.fqrn}"
+        message = f"{'; '.join(problems)} ({way_out})"
+        raise Busy(message, operation="check mounts", subject=repository.fqrn, exit_code=1)
 
 
 def _answers(repository: Repository) -> bool:
