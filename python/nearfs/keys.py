@@ -77,19 +77,27 @@ def create_keys(fqrn: str, directory: Path | str, *, now: dt.datetime, owner: Ow
             raise InvalidInput(message, operation="create keys", subject=str(public))
     _ensure(files.master, lambda: private_pem(new_rsa_key()), PRIVATE_MODE, None)
     _ensure(files.public, lambda: public_pem(load_private_key(files.master)), PUBLIC_MODE, None)
-    _ensure(files.key, lambda: private_pem(new_rsa_key()), PRIVATE_MODE, owner)
-    _ensure(files.certificate, lambda: certificate_pem(fqrn, load_private_key(files.key), now), PUBLIC_MODE, owner)
+    create_signing_key(fqrn, files, now=now, owner=owner)
     check_key_files(files)
     return files
 
 
-def import_keys(fqrn: str, source: Path | str, directory: Path | str, *, owner: Owner | None = None) -> KeyFiles:
+def create_signing_key(fqrn: str, files: KeyFiles, *, now: dt.datetime, owner: Owner | None = None) -> None:
+    """Makes the signing key and its certificate where there are none; `owner` needs root."""
+    _ensure(files.key, lambda: private_pem(new_rsa_key()), PRIVATE_MODE, owner)
+    _ensure(files.certificate, lambda: certificate_pem(fqrn, load_private_key(files.key), now), PUBLIC_MODE, owner)
+
+
+def import_keys(
+    fqrn: str, source: Path | str, directory: Path | str, *, owner: Owner | None = None, is_whole: bool = True
+) -> KeyFiles:
     """Copies the key files of a repository from another directory (`mkfs -k`), after checking them there.
 
-    The gateway key comes along if it exists. Raises `InvalidInput` if a different key would be overwritten.
+    The gateway key comes along if it exists. Without `is_whole`, master key, signing key and certificate may be missing
+    as well. Raises `InvalidInput` if a different key would be overwritten.
     """
     origin, files = KeyFiles.of(fqrn, source), KeyFiles.of(fqrn, directory)
-    check_key_files(origin)
+    check_key_files(origin, is_whole=is_whole)
     pairs = [
         (origin.master, files.master, PRIVATE_MODE, None),
         (origin.public, files.public, PUBLIC_MODE, None),
@@ -98,6 +106,8 @@ def import_keys(fqrn: str, source: Path | str, directory: Path | str, *, owner: 
     ]
     if os.path.exists(origin.gateway):
         pairs.append((origin.gateway, files.gateway, PRIVATE_MODE, owner))
+    if not is_whole:
+        pairs = [pair for pair in pairs if pair[0] == origin.public or os.path.exists(pair[0])]
     contents = [read_key_file(old) for old, _, _, _ in pairs]
     for (_, new, _, _), content in zip(pairs, contents, strict=True):
         if os.path.exists(new) and read_key_file(new) != content:
@@ -108,11 +118,16 @@ def import_keys(fqrn: str, source: Path | str, directory: Path | str, *, owner: 
     return files
 
 
-def check_key_files(files: KeyFiles) -> None:
-    """Checks that the pairs belong together; raises `Untrusted` naming the two files if they do not."""
-    if load_private_key(files.master).public_key() != load_public_key(files.public):
+def check_key_files(files: KeyFiles, *, is_whole: bool = True) -> None:
+    """Checks that the pairs belong together; raises `Untrusted` naming the two files if they do not.
+
+    Without `is_whole`, a private part may be missing, and then there is nothing to compare.
+    """
+    has_master = is_whole or os.path.exists(files.master)
+    if has_master and load_private_key(files.master).public_key() != load_public_key(files.public):
         raise _mismatch(files.public, files.master)
-    if load_private_key(files.key).public_key() != load_certificate(files.certificate).public_key():
+    has_key = is_whole or (os.path.exists(files.key) and os.path.exists(files.certificate))
+    if has_key and load_private_key(files.key).public_key() != load_certificate(files.certificate).public_key():
         raise _mismatch(files.certificate, files.key)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from nearfs.cli import output
 from nearfs.cli.asking import confirm
 from nearfs.errors import NearfsError
-from nearfs.publish import creation, files, healing
+from nearfs.publish import creation, files, healing, importing
 from nearfs.publish.places import Places
 from nearfs.publish.repository import LAYOUT_REVISION, Repository
 
@@ -66,6 +66,14 @@ def migrate(names: Sequence[str]) -> int:
     """Says that repositories are up to date; one of another layout is refused with the way out."""
     for name in names:
         output.line(f"Repository '{Repository.load(name).fqrn}' is already up-to-date.")
+    return 0
+
+
+def import_repository(wanted: importing.Importing) -> int:
+    """Makes stored revisions a repository of this machine."""
+    repository = importing.run(wanted, Places.here(), output.step)
+    number = repository.manifest().fields.revision
+    output.line(f"Repository {repository.fqrn} is imported at revision {number}; see {repository.union}")
     return 0
 
 

@@ -151,7 +151,7 @@ def create(wanted: NewRepository, places: Places, step: Step) -> Repository:
     if not wanted.membership:
         with step("Initial commit", "" if wanted.external else _greeting(repository)):
             _initial_commit(repository)
-    _give_to_owner(repository, owner)
+    give_to_owner(repository, owner)
     with step("Updating global JSON information"):
         server_files.write_repositories_json(places)
     return repository
@@ -231,7 +231,8 @@ def _initial_commit(repository: Repository) -> None:
     transaction.publish(repository, transaction.PublishOptions(external=False))
 
 
-def _give_to_owner(repository: Repository, owner: keys.Owner) -> None:
+def give_to_owner(repository: Repository, owner: keys.Owner) -> None:
+    """Makes storage and writable layer the owner's."""
     if owner.uid == 0:
         return
     for top in (repository.storage, repository.spool / "scratch"):

@@ -40,6 +40,12 @@ COMMANDS = {
         "<fully qualified repository name>",
         "creates a new repository",
     ),
+    "import": Command(
+        "repositories:import_repository",
+        "-k key directory [-w stratum0 url] [-o owner] [-u local storage] [-r new whitelist] [-t new signing key] "
+        "[-p no Apache] <fully qualified repository name>",
+        "takes over a repository whose storage and keys are here already",
+    ),
     "transaction": Command(
         "transactions:transaction",
         "[-t retry seconds, 0 for ever] <repository name>[/path]...",

@@ -1,4 +1,4 @@
-"""The life of a repository as a whole: mkfs, rmfs, alterfs, migrate, list, info, mount.
+"""The life of a repository as a whole: mkfs, import, rmfs, alterfs, migrate, list, info, mount.
 
 Owns: their options. Threading: a short-lived command, one thread.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nearfs.cli import repository_cmd
 from nearfs.compat.server.words import UsageError, Words
 from nearfs.errors import InvalidInput
+from nearfs.publish import importing
 from nearfs.publish.creation import NewRepository
 from nearfs.publish.places import Places
 from nearfs.publish.repository import Repository
@@ -50,6 +51,33 @@ def mkfs(words: Sequence[str]) -> int:
         storage=_storage_of(options.value("-u")),
     )
     return repository_cmd.mkfs(wanted)
+
+
+def import_repository(words: Sequence[str]) -> int:
+    """Takes over a repository whose storage and keys are here already."""
+    options = Words("import", words, "w:o:u:lsmgf:c:k:rtRpx:")
+    if options.has("-l", "-s", "-c"):
+        raise UsageError(
+            "Command import: repositories of 2.0 (-l, -s, -c) have to be imported with cvmfs_server 2.12 first"
+        )
+    if options.has("-R"):
+        raise UsageError("Command import: option -R (master key card) is not available in this version")
+    if options.value("-f") not in ("", "overlayfs"):
+        raise UsageError("Command import: only overlayfs is available (-f)")
+    if not options.rest:
+        raise UsageError("Please provide a repository name")
+    fqrn = options.one()
+    new = NewRepository(
+        fqrn=fqrn,
+        owner=options.value("-o") or repository_cmd.ask_owner(fqrn),
+        stratum0_url=options.value("-w"),
+        configure_apache=not options.has("-p"),
+        import_keys_from=options.value("-k"),
+        proxy=options.value("-x"),
+        storage=_storage_of(options.value("-u")),
+    )
+    wanted = importing.Importing(new, renew_whitelist=options.has("-r"), renew_key=options.has("-t"))
+    return repository_cmd.import_repository(wanted)
 
 
 def _storage_of(upstream: str) -> str:
