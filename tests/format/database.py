@@ -15,6 +15,8 @@ from .errors import FormatError
 Columns = tuple[tuple[str, str, int], ...]
 """(name, declared type, position in the primary key or 0) of each column, in order."""
 PROPERTIES: Columns = (("key", "TEXT", 1), ("value", "TEXT", 0))
+NEWEST_COLUMN = "mtimens"
+"""Which came with schema revision 7; `xattr` of revision 2 stands behind all others anyway."""
 _HEADER_BYTES = 100
 _STEPS_A_TICK = 1_000_000
 _MAX_TICKS = 20_000
@@ -87,11 +89,16 @@ class Database:
             yield f"{self.subject} has a row in table {shown(row[0])} without its row in table {shown(row[2])}"
 
     def column_problems(self, table: str, expected: Columns) -> Iterator[str]:
-        """Yields a problem when a table has not exactly the expected columns in the expected order."""
+        """Yields a problem when a table has not exactly the expected columns in the expected order.
+
+        A catalog that a writer upgraded in place has the column that came last at its end (4.2).
+        """
         actual = tuple(
             (shown(name), shown(kind), key) for _, name, kind, _, _, key in self.rows(f"PRAGMA table_info({table})")
         )
-        if actual != expected:
+        newest = tuple(column for column in expected if column[0] == NEWEST_COLUMN)
+        upgraded = tuple(column for column in expected if column[0] != NEWEST_COLUMN) + newest
+        if actual not in (expected, upgraded):
             yield f"{self.subject} has table {table} with columns {actual}, expected {expected}"
 
     def properties(self) -> dict[str, str]:
