@@ -201,6 +201,8 @@ def go_on_ingesting(story: Story, took_effect: bool) -> None:
     if not took_effect:
         story.tree = with_archive(story)
         story.publisher.server(*ingest_words(story))
+    else:  # any command makes the mounts follow
+        story.server("mount")
     story.settle()
 
 
