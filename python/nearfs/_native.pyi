@@ -51,6 +51,7 @@ __all__ = [
     "inflate",
     "is_debug_build",
     "is_mounted",
+    "list_branches",
     "list_catalogs",
     "list_tags",
     "mount",
@@ -554,6 +555,9 @@ def cut_marks(content: bytes, *, chunk_sizes: tuple[int, int, int]) -> list[int]
 def list_tags(storage: _Path, *, history: str | None, fqrn: str) -> list[Tag]:
     """Returns the tags, newest first; none without a history."""
 
+def list_branches(storage: _Path, *, history: str | None, fqrn: str) -> list[tuple[str, str, int]]:
+    """Returns the branches beside the default one, `''`: name, the branch that each left, its first revision."""
+
 def edit_tags(
     storage: _Path,
     *,
@@ -563,8 +567,11 @@ def edit_tags(
     remove: list[str],
     add: list[Tag],
     head: Tag | None,
+    branch: tuple[str, str, int] | None = None,
 ) -> str:
-    """Writes a history with tags removed and added and returns its hash.
+    """Writes a history with tags removed and added and returns its hash; branches without tags go as well.
+
+    `branch` is a new one that the added tags may be on: its name, the branch that it leaves, its first revision.
 
     `head` is the revision that was just published: `trunk` follows it and `trunk-previous` keeps the one before.
     """

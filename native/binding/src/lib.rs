@@ -72,7 +72,7 @@ mod _native {
     #[pymodule_export]
     use crate::sweep::{SweepPlan, plan_sweep, rebuild_references};
     #[pymodule_export]
-    use crate::tags::{catalog_facts, edit_tags, list_tags, record_references};
+    use crate::tags::{catalog_facts, edit_tags, list_branches, list_tags, record_references};
     #[pymodule_export]
     use crate::telemetry::{is_debug_build, start_log};
     #[pymodule_export]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use nearfs_core::repo::branches::Branch;
 use nearfs_core::repo::facts::root_facts;
 use nearfs_core::repo::history::HistoryDb;
 use nearfs_core::repo::reflog::{Reference, Reflog};
@@ -82,9 +83,26 @@ pub(crate) fn list_tags<'py>(
     tags.iter().map(|tag| shown(py, tag)).collect()
 }
 
-/// Writes a history with tags removed and added and returns its hash.
+/// Returns the branches beside the default one: name, the branch that each left, its first revision.
 #[pyfunction]
-#[pyo3(signature = (storage, *, history, fqrn, hash_algorithm, remove, add, head))]
+#[pyo3(signature = (storage, *, history, fqrn))]
+pub(crate) fn list_branches(
+    py: Python<'_>,
+    storage: PathBuf,
+    history: Option<&str>,
+    fqrn: &str,
+) -> Result<Vec<(String, String, u64)>, Raised> {
+    let Some(hash) = history.map(values::hash).transpose()? else { return Ok(Vec::new()) };
+    py.detach(|| {
+        let store = LocalStore::open(storage)?;
+        let branches = HistoryDb::load(&store, &std::env::temp_dir(), fqrn, hash)?.branches()?;
+        Ok(branches.into_iter().map(|branch| (branch.name, branch.parent, branch.initial_revision)).collect())
+    })
+}
+
+/// Writes a history with tags removed and added and returns its hash; branches that no tag is left on go as well.
+#[pyfunction]
+#[pyo3(signature = (storage, *, history, fqrn, hash_algorithm, remove, add, head, branch=None))]
 #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
 pub(crate) fn edit_tags(
     py: Python<'_>,
@@ -95,6 +113,7 @@ pub(crate) fn edit_tags(
     remove: Vec<String>,
     add: Vec<GivenTag>,
     head: Option<GivenTag>,
+    branch: Option<(String, String, u64)>,
 ) -> Result<String, Raised> {
     let previous = history.map(values::hash).transpose()?;
     let algorithm = values::algorithm(hash_algorithm)?;
@@ -109,8 +128,14 @@ pub(crate) fn edit_tags(
         for name in &remove {
             history.remove(name)?;
         }
+        if let Some((name, parent, initial_revision)) = branch {
+            history.add_branch(&Branch { name, parent, initial_revision })?;
+        }
         for tag in &add {
             history.insert(tag)?;
+        }
+        if !remove.is_empty() {
+            history.prune_branches()?;
         }
         if let Some(head) = &head {
             history.advance_trunk(head)?;

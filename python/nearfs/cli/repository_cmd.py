@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from nearfs.cli import output
 from nearfs.cli.asking import confirm
 from nearfs.errors import NearfsError
-from nearfs.publish import creation, files, healing, importing
+from nearfs.publish import branches, creation, healing, importing
 from nearfs.publish.places import Places
 from nearfs.publish.repository import LAYOUT_REVISION, Repository
 
@@ -117,8 +117,10 @@ def _listed(repository: Repository) -> str:
 
 def _checked_out(repository: Repository) -> str:
     """Returns the tag and branch that the spool's note names: tag, root hash, branch, branch before."""
-    words = (files.read_text(repository.spool / "checkout") or "").split(" ")
-    return f" [checked out tag '{words[0]}' on branch '{words[2]}']" if len(words) > 2 else ""
+    checkout = branches.current(repository)
+    if checkout is None:
+        return ""
+    return f" [checked out tag '{checkout.tag}' on branch '{branches.shown(checkout.branch)}']"
 
 
 def info(name: str) -> int:

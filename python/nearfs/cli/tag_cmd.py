@@ -93,10 +93,28 @@ def inspect(name: str, wanted: str, *, machine: bool) -> int:
     return 0
 
 
-def branches(*, machine: bool) -> int:
-    """Prints the branches; this version publishes on the default one."""
-    output.line("[0] @0" if machine else "(default) @0")
+def branches(name: str, *, machine: bool) -> int:
+    """Prints the tree of branches, each with its first revision."""
+    for text in branch_lines(tags.listed_branches(Repository.load(name)), machine=machine):
+        output.line(text)
     return 0
+
+
+def branch_lines(listed: Sequence[tuple[str, str, int]], *, machine: bool) -> list[str]:
+    """Returns the lines of the tree of branches (name, the one it left, first revision), depth first."""
+    children: dict[str, list[tuple[str, int]]] = {}
+    for branch, parent, first in listed:
+        children.setdefault(parent, []).append((branch, first))
+    lines = []
+    waiting = [(0, "", 0)]
+    while waiting:
+        level, branch, first = waiting.pop()
+        shown = " ".join(filter(None, (branch if machine or level else "(default)", f"@{first}")))
+        drawn = "│ " * (level - 1) + "├ " if level else ""
+        lines.append(f"[{level}] {' ' * level}{shown}" if machine else drawn + shown)
+        # Popped once each: a second visit would need a second parent.
+        waiting += [(level + 1, *child) for child in reversed(children.pop(branch, []))]
+    return lines
 
 
 def add(name: str, tag: str, *, message: str, root_hash: str) -> int:

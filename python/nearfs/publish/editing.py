@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nearfs.errors import Busy
-from nearfs.publish import healing, revision, trust
+from nearfs.publish import branches, healing, revision, trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def exclusive(
-    repository: Repository, *, in_transaction: str, publishing: str, mounts: bool = True
+    repository: Repository, *, in_transaction: str, publishing: str, checked_out: str = "", mounts: bool = True
 ) -> Iterator[ManifestFields]:
     """Holds a repository without an open transaction; yields what its manifest says.
 
-    Without `mounts` nothing is mounted, and whoever can write the storage and read the keys may do it.
+    Without `mounts` nothing is mounted, and whoever can write the storage and read the keys may do it. With a sentence
+    `checked_out`, an old revision must not be checked out.
 
-    Raises `Busy` with the sentence `in_transaction` or `publishing`, `Untrusted` for a whitelist that is expired.
+    Raises `Busy` with one of the sentences, `Untrusted` for a whitelist that is expired.
     """
     _check_closed(repository, in_transaction)
     with healing.working(repository, publishing, mounts=mounts):
@@ -41,6 +42,8 @@ def exclusive(
         else:
             _check_finished(repository)
             trust.check_manifest(repository)
+        if checked_out and branches.current(repository):
+            raise Busy(checked_out, operation="change repository", subject=repository.fqrn, exit_code=1)
         revision.check_whitelist(repository, time.time())
         yield repository.manifest().fields
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearfs.publish import editing, interrupts, tags, template, virtual
+from nearfs.publish import branches, editing, healing, interrupts, revision, tags, template, virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,14 +34,49 @@ def finish(
 
     `present` is what the manifest said before; without `mounts` no mount is made.
     """
+    checkout = branches.current(repository)
+    if checkout is not None:
+        _finish_on_branch(repository, committed, committed_s, present, options, checkout, say)
+        return committed
     named = tags.after_publish(repository, committed, committed_s, present.history, options, say)
     committed, history, references = virtual.update(repository, committed, named.history, committed_s)
     references += named.references
-    if repository.is_in_transaction and (copied := template.stored_root(repository)):
-        references.append((copied, "C"))
-    if repository.text("CVMFS_SYNCFS_LEVEL", "default") != "none":
-        say("Flushing file system buffers")
-    say("Signing new manifest")
+    references += _copied(repository)
+    _say_signing(repository, say)
     with interrupts.held_off():  # from the first to the last step that readers or the next command see
         editing.show(repository, committed, history, present, say, references, mounts=mounts)
     return committed
+
+
+def _finish_on_branch(
+    repository: Repository,
+    committed: Committed,
+    committed_s: int,
+    present: ManifestFields,
+    options: PublishOptions,
+    checkout: branches.Checkout,
+    say: Callable[[str], None],
+) -> None:
+    """Names a stored revision on its branch; the newest revision stays what it is, and the branch goes on from here."""
+    say(f"Tagging {repository.fqrn}")
+    history = tags.after_branch_publish(repository, committed, committed_s, present.history, options, checkout)
+    references = [(committed["root_hash"], "C"), *_copied(repository)]
+    _say_signing(repository, say)
+    following = branches.Checkout(options.tag, committed["root_hash"], checkout.branch, checkout.branch)
+    with interrupts.held_off():
+        branches.record_next(repository, following)
+        revision.resigned(repository, history=history, references=references)
+        say("Remounting newly created repository revision")
+        healing.heal(repository)
+
+
+def _copied(repository: Repository) -> list[tuple[str, str]]:
+    """Returns the reference of the revision below a template transaction."""
+    copied = template.stored_root(repository) if repository.is_in_transaction else None
+    return [(copied, "C")] if copied else []
+
+
+def _say_signing(repository: Repository, say: Callable[[str], None]) -> None:
+    if repository.text("CVMFS_SYNCFS_LEVEL", "default") != "none":
+        say("Flushing file system buffers")
+    say("Signing new manifest")

@@ -3,8 +3,9 @@
 Owns: what the mounts have to be, and finishing what was interrupted:
 
 * the flag `in_transaction.lock` exists: the union is meant to be writable; its scratch area holds the changes;
-* the note `publishing` exists and the manifest names its root hash: that publish took effect, only the clean-up after
-  it is missing; if the manifest names another root hash, it did not, and the transaction is still open.
+* the note `publishing` exists and the manifest names its root hash and history: that publish took effect, only the
+  clean-up after it is missing; if the manifest names others, it did not, and the transaction is still open. (A publish
+  on a branch changes the history alone.)
 
 Also owns the lock that every command holds which changes a repository. Does not own: how mounts are made (`overlay`).
 Threading: one command at a time holds `is_publishing.lock`.
@@ -16,7 +17,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nearfs.errors import Busy, NearfsError
-from nearfs.publish import access, files, overlay, revision, template, trust
+from nearfs.publish import access, branches, files, overlay, revision, template, trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +46,11 @@ def working(
 
 def took_effect(repository: Repository) -> bool:
     """Tells whether a publish activated its manifest but its clean-up is still to be done."""
-    noted = files.read_text(revision.note_path(repository))
-    return noted is not None and noted == repository.manifest().fields.root_hash
+    noted = (files.read_text(revision.note_path(repository)) or "").split()
+    if not noted:
+        return False
+    present = repository.manifest().fields
+    return noted == [present.root_hash, present.history][: len(noted)]
 
 
 def is_open(repository: Repository) -> bool:
@@ -57,10 +61,13 @@ def is_open(repository: Repository) -> bool:
 def heal(repository: Repository) -> list[str]:
     """Finishes what was interrupted and mounts what should be mounted; returns what it did, in words.
 
-    Afterwards the newest revision lies below the union, and the union is writable exactly if a transaction is open.
+    Afterwards the newest revision, or what is checked out, lies below the union, and the union is writable exactly if a
+    transaction is open.
     """
     done = []
-    if took_effect(repository):
+    is_done = took_effect(repository)
+    branches.advance(repository, took_effect=is_done)
+    if is_done:
         overlay.unmount_all(repository)
         overlay.discard_scratch(repository)
         files.remove(repository.transaction_flag)
@@ -116,7 +123,8 @@ def health(repository: Repository) -> list[str]:
     if not _answers(repository):
         problems.append(f"{repository.read_only} is not mounted properly.")
     elif repository.mounted_root != template.base_root(repository):
-        problems.append(f"{repository.read_only} is not based on the newest published revision")
+        meant = "checked out" if branches.current(repository) else "newest published"
+        problems.append(f"{repository.read_only} is not based on the {meant} revision")
     if not overlay.mounted_at(repository.union):
         problems.append(f"/cvmfs/{repository.fqrn} is not mounted properly.")
     elif overlay.is_writable(repository.union) != repository.is_in_transaction:

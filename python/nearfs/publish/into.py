@@ -76,6 +76,7 @@ def _held(repository: Repository, *, mounts: bool) -> AbstractContextManager[Man
         repository,
         in_transaction=f"{repository.fqrn} has an open transaction; publish or abort it first",
         publishing=f"Another publish process is active for {repository.fqrn}",
+        checked_out=f"{repository.fqrn} is checked out; go back with: cvmfs_server checkout {repository.fqrn}",
         mounts=mounts,
     )
 

@@ -110,14 +110,14 @@ def activate(
     previous_s = ownership.last_activation_s(repository)
     if repository.text("CVMFS_SYNCFS_LEVEL", "default") != "none":
         _native.sync_storage(storage)
-    files.replace(note_path(repository), f"{head.root_hash}\n")
+    files.replace(note_path(repository), " ".join(filter(None, (head.root_hash, history))) + "\n")
     _native.write_named(storage, MANIFEST, signed)
     ownership.give(repository, previous_s)
     return fields
 
 
 def note_path(repository: Repository) -> Path:
-    """Returns the note of the root hash that a publish is about to activate."""
+    """Returns the note of the root hash and the history that a publish is about to activate."""
     return repository.spool / "publishing"
 
 
@@ -181,8 +181,10 @@ def reflog_checksum(repository: Repository) -> str | None:
     raise Corrupt(message, operation="read reference log", subject=repository.fqrn, exit_code=1)
 
 
-def resigned(repository: Repository, *, history: str | None) -> signing.ManifestFields:
-    """Activates a new history for the present root catalog."""
+def resigned(
+    repository: Repository, *, history: str | None, references: list[tuple[str, str]] | None = None
+) -> signing.ManifestFields:
+    """Activates a new history for the present root catalog; `references` as for `activate`."""
     present = repository.manifest().fields
     head = Head(present.root_hash, present.root_size, present.revision, present.ttl_s)
     return activate(
@@ -191,4 +193,5 @@ def resigned(repository: Repository, *, history: str | None) -> signing.Manifest
         history=history,
         metainfo=present.meta_info,
         garbage_collectable=present.garbage_collectable,
+        references=references,
     )

@@ -50,6 +50,7 @@ def roll_back(repository: Repository, name: str, say: Callable[[str], None]) -> 
         repository,
         in_transaction="Cannot rollback a repository in a transaction",
         publishing=f"Repository {repository.fqrn} is currently being published",
+        checked_out="Can't rollback when checked out on a branch",
     ) as present:
         target = target_of(repository, name)
         say(f"Rolling back repository (leaving behind {present.root_hash})")

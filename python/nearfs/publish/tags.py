@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from nearfs.publish.branches import Checkout
     from nearfs.publish.repository import Repository
     from nearfs.publish.transaction import PublishOptions
     from nearfs.records import Committed, Tag
@@ -44,6 +45,14 @@ def listed(repository: Repository) -> list[Tag]:
 
     history = repository.manifest().fields.history
     return _native.list_tags(str(repository.storage), history=history, fqrn=repository.fqrn)
+
+
+def listed_branches(repository: Repository) -> list[tuple[str, str, int]]:
+    """Returns the branches beside the default one: name, the branch that each left, its first revision."""
+    from nearfs import _native
+
+    history = repository.manifest().fields.history
+    return _native.list_branches(str(repository.storage), history=history, fqrn=repository.fqrn)
 
 
 def check_name(name: str) -> None:
@@ -117,6 +126,35 @@ def after_publish(
     return Named(named, references)
 
 
+def after_branch_publish(
+    repository: Repository,
+    committed: Committed,
+    committed_s: int,
+    history: str | None,
+    options: PublishOptions,
+    checkout: Checkout,
+) -> str:
+    """Stores the history with the tag of a revision on a branch, and the branch if it is new; returns its hash.
+
+    The undo tags stay: they are of the default branch.
+    """
+    from nearfs import _native
+
+    known = {name for name, _, _ in listed_branches(repository)}
+    is_new = checkout.branch not in known
+    named = {"name": options.tag, "description": options.message, "branch": checkout.branch}
+    return _native.edit_tags(
+        str(repository.storage),
+        history=history,
+        fqrn=repository.fqrn,
+        hash_algorithm=repository.hash_algorithm.value,
+        remove=[],
+        add=[{**head_of(committed, committed_s), **named}],  # type: ignore[typeddict-item]  # a spread loses its type
+        head=None,
+        branch=(checkout.branch, checkout.previous_branch, committed["revision"]) if is_new else None,
+    )
+
+
 def _without_outdated(
     repository: Repository, history: str | None, say: Callable[[str], None]
 ) -> tuple[str | None, list[tuple[str, str]]]:
@@ -179,7 +217,8 @@ def add(repository: Repository, name: str, *, message: str = "", root_hash: str 
     if name in (HEAD, UNDO):
         raise _refused("undo tags are managed internally")
     with _editing(repository) as present:
-        found = {tag["name"]: tag for tag in listed(repository)}.get(name)
+        present_tags = listed(repository)
+        found = {tag["name"]: tag for tag in present_tags}.get(name)
         if found and not root_hash:
             raise _refused(f"a tag with the name '{name}' already exists. Do you want to move it? (-h <root hash>)")
         target = root_hash or present.root_hash
@@ -197,7 +236,8 @@ def add(repository: Repository, name: str, *, message: str = "", root_hash: str 
             "size": size,
             "revision": number,
             "timestamp": modified_s,
-            "branch": "",
+            # A root hash lies on the branch that its other names are on.
+            "branch": next((tag["branch"] for tag in present_tags if tag["root_hash"] == target), ""),
             "description": description,
         }
         _store(repository, remove=[name] if found else [], new=[tag])
@@ -222,6 +262,7 @@ def _editing(repository: Repository) -> AbstractContextManager[ManifestFields]:
         repository,
         in_transaction="Cannot change repository tags while in a transaction",
         publishing="Repository is currently publishing",
+        checked_out="Cannot modify tags when checked out on another branch",
     )
 
 

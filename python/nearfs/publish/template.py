@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nearfs.errors import InvalidInput
-from nearfs.publish import files
+from nearfs.publish import branches, files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,13 +47,13 @@ def _absolute(path: str) -> bytes:
 def stored_root(repository: Repository) -> str | None:
     """Returns the root hash of the revision below a template transaction, None where there is none."""
     fields = (files.read_text(_note(repository)) or "").split()
-    is_current = len(fields) == 2 and fields[0] == repository.manifest().fields.root_hash
+    is_current = len(fields) == 2 and fields[0] == branches.base(repository)
     return fields[1] if is_current else None
 
 
 def base_root(repository: Repository) -> str:
-    """Returns the root hash that lies below the union: the newest revision's, or that of a template transaction."""
-    return stored_root(repository) or repository.manifest().fields.root_hash
+    """Returns the root hash below the union: of a template transaction, of what is checked out, or the newest one."""
+    return stored_root(repository) or branches.base(repository)
 
 
 def forget(repository: Repository) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nearfs.errors import Busy, InvalidInput, NotFound, Untrusted
 from nearfs.publish import (
+    branches,
     dirtab,
     files,
     finishing,
@@ -74,10 +75,11 @@ def begin(
             say(f"Warning: Repository whitelist stays valid for less than {_WARN_BELOW_HOURS} hours!")
         healing.check_repairable(repository)
         healing.heal(repository)
+        _check_branch(repository)
         if path:
             _check_path(repository, path)
         if copy is not None:
-            head = repository.manifest().fields.root_hash
+            head = branches.base(repository)
             asked = request(repository, PublishOptions(), head, int(time.time()), source="", is_overlay=False)
             template.prepare(repository, *copy, asked)
         # The flag first: a kill between the two leaves a transaction that is open, and healed by the next command.
@@ -87,6 +89,17 @@ def begin(
                 healing.heal(repository)  # which mounts the copy below the union
             else:
                 overlay.remount_union(repository, writable=True)
+
+
+def _check_branch(repository: Repository) -> None:
+    # A revision beside the newest one on the default branch would be found by its date in place of the newest one.
+    checkout = branches.current(repository)
+    if checkout is not None and not checkout.branch:
+        message = (
+            f"CernVM-FS transaction error: tag {checkout.tag} of the default branch is checked out; put it on a branch "
+            f"with: cvmfs_server checkout -b <branch> -t {checkout.tag} {repository.fqrn}"
+        )
+        raise InvalidInput(message, operation="open transaction", subject=repository.fqrn, exit_code=1)
 
 
 def _check_path(repository: Repository, path: str) -> None:
@@ -154,7 +167,7 @@ def publish(
         present = repository.manifest().fields
         tags.check_new_name(repository, options.tag, present.history)
         tags.check_description(options.message)
-        _check_revision(options.manual_revision, present.revision)
+        _check_revision(options.manual_revision, _base_revision(repository, options, present.revision))
         healing.check_repairable(repository)
         healing.heal(repository)
         dirtab.apply(repository)
@@ -235,6 +248,20 @@ def beside_main(work: Callable[[], _Outcome], progress: Progress) -> _Outcome:
         except KeyboardInterrupt:
             progress.cancel()
             raise
+
+
+def _base_revision(repository: Repository, options: PublishOptions, newest: int) -> int:
+    """Returns the number that a publish has to exceed; refuses one from a checked-out revision without a name."""
+    from nearfs import _native
+
+    checkout = branches.current(repository)
+    if checkout is None:
+        return newest
+    if not options.tag:
+        message = "Publishing a checked out revision requires a tag name"
+        raise InvalidInput(message, operation="publish", subject=repository.fqrn, exit_code=1)
+    number, _, _ = _native.catalog_facts(str(repository.storage), checkout.root_hash)
+    return number
 
 
 def _check_revision(wanted: int | None, present: int) -> None:

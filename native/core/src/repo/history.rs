@@ -54,9 +54,9 @@ pub struct SavedHistory {
 /// A history being read or changed.
 #[derive(Debug)]
 pub struct HistoryDb {
-    database: Database,
+    pub(super) database: Database,
     has_size: bool,
-    has_branch: bool,
+    pub(super) has_branch: bool,
 }
 
 impl HistoryDb {
@@ -245,7 +245,7 @@ impl HistoryDb {
     }
 
     /// Adds what older revisions of the schema lack, before the first change that needs it.
-    fn bring_up_to_date(&mut self) -> Result<()> {
+    pub(super) fn bring_up_to_date(&mut self) -> Result<()> {
         let database = &self.database;
         if !self.has_size {
             database.run("ALTER TABLE tags ADD COLUMN size INTEGER DEFAULT 0;")?;

@@ -74,6 +74,11 @@ COMMANDS = {
         "[-t tag] [-f no questions] <repository name>",
         "makes an old revision the newest one",
     ),
+    "checkout": Command(
+        "tags:checkout",
+        "[-b branch] [-t tag] <repository name>",
+        "puts an old revision below the union, to publish on a branch; without options, the newest one again",
+    ),
     "ingest": Command(
         "ingesting:ingest",
         "[-t tar file, - for standard input] [-b base directory] [-d path to delete]... [-c nested catalog] "

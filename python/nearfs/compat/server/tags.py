@@ -1,4 +1,4 @@
-"""Names of revisions, and going back to them: tag, lstags, list-tags, rollback.
+"""Names of revisions, and going back to them: tag, lstags, list-tags, rollback, checkout.
 
 Owns: their options. Threading: a short-lived command, one thread.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearfs.cli import output, rollback_cmd, tag_cmd
+from nearfs.cli import checkout_cmd, output, rollback_cmd, tag_cmd
 from nearfs.compat.server.words import UsageError, Words
-from nearfs.publish.repository import Repository
+from nearfs.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_FAILED = 1
 
 
 def tag(words: Sequence[str]) -> int:
@@ -33,8 +35,7 @@ def tag(words: Sequence[str]) -> int:
         case ["-i"]:
             return tag_cmd.inspect(name, options.value("-i"), machine=machine)
         case ["-b"]:
-            Repository.load(name)
-            return tag_cmd.branches(machine=machine)
+            return tag_cmd.branches(name, machine=machine)
         case _:
             return tag_cmd.list_tags(name, machine=machine)
 
@@ -49,3 +50,14 @@ def rollback(words: Sequence[str]) -> int:
     """Makes an old revision the newest one."""
     options = Words("rollback", words, "t:f")
     return rollback_cmd.rollback(options.one(), options.value("-t"), force=options.has("-f"))
+
+
+def checkout(words: Sequence[str]) -> int:
+    """Puts an old revision or a branch in the place of the newest revision."""
+    options = Words("checkout", words, "b:t:")
+    branch, tag = options.value("-b"), options.value("-t")
+    if options.has("-b") and not branch:
+        raise InvalidInput("missing branch name", operation="check out", exit_code=_FAILED)
+    if options.has("-t") and not tag:
+        raise NotFound("tag '' does not exist", operation="check out", exit_code=_FAILED)
+    return checkout_cmd.check_out(options.one(), tag=tag, branch=branch)
