@@ -1,13 +1,9 @@
 """`cvmfs_server checkout`: revisions beside the newest one, the branches they are on, and what is refused meanwhile."""
 
-import os
-import signal
-import subprocess
-
 import pytest
 
 from tests.format.check import check_repository
-from tests.support.publishing import Publisher, command
+from tests.support.publishing import Publisher
 
 pytestmark = [pytest.mark.mount, pytest.mark.timeout(300)]
 
@@ -102,42 +98,4 @@ def test_a_branch_leaves_an_old_revision_and_the_newest_one_stays(publisher: Pub
     assert publisher.tags()["v3"][2] == "4"
     said(publisher, "rollback", "-f", "-t", "v1")
     assert {"deep1", "same"} < set(publisher.tags())
-    assert_sound(publisher)
-
-
-def kill_at_rename(publisher: Publisher, number: int, *words: str) -> bool:
-    """Runs a command that is killed at its n-th rename; tells whether it came that far."""
-    done = subprocess.run(
-        ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=rename,renameat,renameat2",
-         "-e", f"inject=rename,renameat,renameat2:signal=SIGKILL:when={number}", *command(*words)],
-        env=publisher.environment, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode in (0, -signal.SIGKILL, 128 + signal.SIGKILL), done
-    return done.returncode != 0
-
-
-def test_a_killed_publish_on_a_branch_is_whole_or_still_open(publisher: Publisher) -> None:
-    publisher.create("-g")
-    write(publisher, "one", "-a", "v1")
-    publisher.server("checkout", "-b", "fix", "-t", "v1", publisher.fqrn)
-    expected, outcomes = "one", set()
-    for number in range(1, 40):
-        if not (publisher.spool / "in_transaction.lock").exists():
-            publisher.server("transaction", publisher.fqrn)
-        (publisher.union / "file").write_text(f"fixed {number}")
-        killed = kill_at_rename(publisher, number, "publish", "-a", f"fix{number}", publisher.fqrn)
-        took_effect = f"fix{number}" in publisher.tags()
-        publisher.server("mount", publisher.fqrn)
-        if took_effect:
-            expected = f"fixed {number}"
-            assert not (publisher.spool / "in_transaction.lock").exists()
-            assert f"[checked out tag 'fix{number}' on branch 'fix'])" in publisher.server("list").stdout
-        else:
-            assert content(publisher) == f"fixed {number}"  # the transaction is open, its change not lost
-            publisher.server("abort", "-f", publisher.fqrn)
-        assert content(publisher) == expected
-        outcomes.add((killed, took_effect))
-        if not killed:
-            break
-    assert {(True, False), (True, True), (False, True)} <= outcomes
     assert_sound(publisher)

@@ -94,6 +94,33 @@ def test_a_killed_publish_loses_nothing(publisher: Publisher, calls: str) -> Non
     assert survived or calls == "openat", "more write points than the test tries"
 
 
+def test_a_killed_publish_on_a_branch_is_whole_or_still_open(publisher: Publisher) -> None:
+    publisher.create("-g")
+    with publisher.transaction("-a", "v1") as tree:
+        (tree / "file").write_text("one")
+    publisher.server("checkout", "-b", "fix", "-t", "v1", publisher.fqrn)
+    expected, outcomes = "one", set()
+    for number in points(CALLS[0]):
+        publisher.server("transaction", publisher.fqrn)
+        (publisher.union / "file").write_text(f"fixed {number}")
+        words: list[str | Path] = ["publish", "-a", f"fix{number}", publisher.fqrn]
+        was_killed = killed(words, CALLS[0], number, publisher.environment)
+        served(publisher)
+        took_effect = f"fix{number}" in publisher.tags()
+        publisher.server("mount", publisher.fqrn)
+        assert (publisher.union / "file").read_text() == f"fixed {number}", "neither revision nor change is lost"
+        if took_effect:
+            expected = f"fixed {number}"
+            assert f"[checked out tag 'fix{number}' on branch 'fix'])" in publisher.server("list").stdout
+        else:
+            publisher.server("abort", "-f", publisher.fqrn)
+            assert (publisher.union / "file").read_text() == expected
+        outcomes.add((was_killed, took_effect))
+        if not was_killed:
+            break
+    assert {(True, False), (True, True), (False, True)} <= outcomes
+
+
 def test_a_killed_mkfs_can_be_removed_and_made_again(tmp_path: Path) -> None:
     for number in range(1, 40, 3):
         with publishing(tmp_path / f"publisher-{number}", "lab.example.org") as publisher:
