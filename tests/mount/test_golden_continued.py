@@ -86,7 +86,8 @@ def column_orders(storage: Path) -> Iterator[tuple[str, list[str]]]:
     for text, suffix in sorted(referenced(storage, root_hash)):
         if suffix == "C":
             database = Database(store.load(parse_hash(text, "catalog"), "C", limit=1 << 28), text)
-            yield text, [row[1].decode() for row in database.rows("PRAGMA table_info(catalog)")]
+            names = [row[1] for row in database.rows("PRAGMA table_info(catalog)")]
+            yield text, [name.decode() for name in names if isinstance(name, bytes)]
             database.close()
 
 
