@@ -22,9 +22,11 @@ pytestmark = [pytest.mark.mount, pytest.mark.timeout(120)]
 
 BUDGET = Path(__file__).resolve().parent.parent.parent / "bench" / "budget.json"
 MODULES = 60
-# Catalogs have times in them, which deflate a little differently; the kernel forgets and asks again as it likes.
+# Catalogs have times in them, which deflate a little differently; the kernel asks for a little more or less.
 SLACK = {"requests": 0.0, "bytes": 0.02, "upcalls": 0.05}
 WORTH_KEEPING = 0.10
+# How often it is measured when the kernel, short of memory or told to by somebody else, forgets in the middle.
+ATTEMPTS = 5
 
 
 def counters(point: Path) -> dict[str, int]:
@@ -34,10 +36,15 @@ def counters(point: Path) -> dict[str, int]:
 
 
 def cost(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
-    """Returns requests, bytes and upcalls between two readings; what the kernel forgets, nobody waits for."""
+    """Returns requests, bytes, upcalls that somebody waited for, and forgotten entries between two readings."""
     spent = {name: now[name] - before.get(name, 0) for name in now}
     upcalls = [value for name, value in spent.items() if name.startswith("upcall_") and name != "upcall_forget"]
-    return {"requests": spent["requests"], "bytes": spent["request_bytes"], "upcalls": sum(upcalls)}
+    return {
+        "requests": spent["requests"],
+        "bytes": spent["request_bytes"],
+        "upcalls": sum(upcalls),
+        "forgotten": spent.get("upcall_forget", 0),
+    }
 
 
 def module_avail(point: Path, scratch: Path) -> None:
@@ -46,6 +53,22 @@ def module_avail(point: Path, scratch: Path) -> None:
     argv, environment = lmod.avail_command(point / "modules" / "all", scratch)
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=True)
     assert len(lmod.listed_modules(done.stderr)) == MODULES
+
+
+def scenarios(url: str, publisher: Publisher, mount: Callable[..., Path], scratch: Path) -> dict[str, dict[str, int]]:
+    """Returns what each scenario costs, in one go with an empty cache, and how many entries the kernel forgot."""
+    scratch.mkdir()
+    point = mount(publisher.fqrn, publisher.client_settings(url, scratch / "cache"))
+    found = {"mount": cost({}, (seen := counters(point)))}
+    for name, work in (
+        ("find", lambda: subprocess.run(["find", point / "files", "-size", "+1c"], check=True, capture_output=True)),
+        ("module avail", lambda: module_avail(point, scratch / "home")),
+        ("module avail, hot", lambda: module_avail(point, scratch / "again")),
+    ):
+        work()
+        found[name] = cost(seen, (now := counters(point)))
+        seen = now
+    return found
 
 
 @pytest.fixture
@@ -62,18 +85,13 @@ def measured(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{number}\n" * 50, "ascii")
     running = server(publisher.storage.parent)
-    point = mount(publisher.fqrn, publisher.client_settings(running.url, tmp_path / "cache"))
-    found = {"mount": cost({}, (seen := counters(point)))}
-    for name, work in (
-        ("find", lambda: subprocess.run(["find", point / "files", "-size", "+1c"], check=True, capture_output=True)),
-        ("module avail", lambda: module_avail(point, tmp_path / "home")),
-        ("module avail, hot", lambda: module_avail(point, tmp_path / "again")),
-    ):
-        work()
-        found[name] = cost(seen, (now := counters(point)))
-        seen = now
-    assert running.requests()[-1]["path"]  # the log is there
-    assert len(running.requests()) == sum(spent["requests"] for spent in found.values())
+    for attempt in range(ATTEMPTS):
+        asked = len(running.requests())
+        found = scenarios(running.url, publisher, mount, tmp_path / f"attempt-{attempt}")
+        assert running.requests()[-1]["path"]  # the log is there
+        assert len(running.requests()) - asked == sum(spent["requests"] for spent in found.values())
+        if not sum(spent.pop("forgotten") for spent in found.values()):
+            break
     return found
 
 
