@@ -14,7 +14,7 @@ from bench.harness.grid import escape
 from bench.harness.results_file import Result, UnreadableResult, read_result
 from bench.report import pages
 from bench.report.joining import join
-from nearfs.publish import files
+from nearfs import files
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 IMAGES = PROJECT / "docs" / "images"

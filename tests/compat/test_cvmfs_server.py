@@ -79,7 +79,7 @@ def test_apache_gets_its_pieces_where_it_is_installed(publisher: Publisher) -> N
     publisher.server("mkfs", "-o", "root", publisher.fqrn)
     text = (pieces / f"cvmfs.{publisher.fqrn}.conf").read_text()
     for directive in (
-        f"Alias /cvmfs/{publisher.fqrn} {publisher.storage}",
+        f'Alias "/cvmfs/{publisher.fqrn}" "{publisher.storage}"',
         'ExpiresByType application/x-cvmfs "access plus 61 seconds"',
         'ExpiresDefault "access plus 3 days"',
         "Header unset Last-Modified",

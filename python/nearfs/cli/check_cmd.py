@@ -12,9 +12,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nearfs import files
 from nearfs.cli import output
 from nearfs.errors import Busy, InvalidInput, NearfsError, NotFound
-from nearfs.publish import files, healing, moments, references, revision, status, tags
+from nearfs.publish import healing, moments, references, revision, status, tags
 from nearfs.publish.places import Places
 from nearfs.publish.repository import REFLOG, Repository
 

@@ -13,10 +13,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from nearfs import keys
+from nearfs import files, keys
 from nearfs.cli import output
 from nearfs.errors import InvalidInput
-from nearfs.publish import descriptions, files
+from nearfs.publish import descriptions
 from nearfs.publish.places import Places
 from nearfs.publish.repository import Repository
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nearfs import files
 from nearfs.cli import output
-from nearfs.publish import files, statistics
+from nearfs.publish import statistics
 from nearfs.publish.repository import Repository
 
 if TYPE_CHECKING:

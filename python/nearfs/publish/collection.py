@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from nearfs import hashes
+from nearfs import files, hashes
 from nearfs.errors import InvalidInput, NearfsError
-from nearfs.publish import files, healing, moments, references, revision, statistics, status
+from nearfs.publish import healing, moments, references, revision, statistics, status
 from nearfs.publish.repository import MANIFEST, REFLOG
 
 if TYPE_CHECKING:

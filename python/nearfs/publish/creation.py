@@ -16,11 +16,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nearfs import hashes, keys, signing, whitelist
+from nearfs import files, hashes, keys, signing, whitelist
 from nearfs.config import names
 from nearfs.errors import Busy, InvalidInput, NearfsError, NotFound, PermissionDenied, Unsupported
-from nearfs.publish import files, healing, mounttable, overlay, revision, server_files, transaction
+from nearfs.publish import healing, mounttable, overlay, revision, server_files, transaction
 from nearfs.publish.repository import REPLICABLE, WHITELIST, Repository
+from nearfs.web_server import installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,8 +71,8 @@ def check(wanted: NewRepository, places: Places) -> None:
         )
     if overlay.mounted_at(places.union(wanted.fqrn).parent):
         raise _refused(Busy, "Autofs on /cvmfs has to be disabled", wanted)
-    if wanted.configure_apache and not places.apache.is_dir():
-        message = "Apache must be installed and running (or use -p, and serve the storage with: nearfs serve)"
+    if wanted.configure_apache and not installed.installed(places.prefix):
+        message = "Apache must be installed and running (or nginx; or use -p, and serve the storage with: nearfs serve)"
         raise _refused(InvalidInput, message, wanted)
     try:
         pwd.getpwnam(wanted.owner)
@@ -134,11 +135,13 @@ def create(wanted: NewRepository, places: Places, step: Step) -> Repository:
         (repository.spool / "cache").mkdir(exist_ok=True)
         mounttable.add(repository)
         if wanted.configure_apache:
-            server_files.write_apache(repository)
+            configure_web_server(repository)
     with step("Creating Backend Storage"):
         _create_storage(repository)
     with step("Signing 30 day whitelist with master key"):
         sign_whitelist(repository, key_files, now)
+    if wanted.configure_apache:
+        await_web_server(repository)  # before the mount, which reads the storage through it
     note = "(repository flagged volatile)... " if wanted.volatile else ""
     if wanted.membership:
         note += f"(repository will be accessible with VOMS credentials {wanted.membership})... "
@@ -161,6 +164,17 @@ def _key_step(wanted: NewRepository, step: Step) -> AbstractContextManager[None]
     if wanted.import_keys_from:
         return step(f"Importing CernVM-FS Master Key and Certificate from '{wanted.import_keys_from}'")
     return step("Creating CernVM-FS Master Key and Self-Signed Certificate")
+
+
+def configure_web_server(repository: Repository) -> None:
+    """Puts the web servers of this machine in front of the storage."""
+    installed.write(repository.places.prefix, repository.fqrn, repository.storage, repository.places.info.parent)
+
+
+def await_web_server(repository: Repository) -> None:
+    """Waits until a web server of this machine serves the storage, in which there is a whitelist by now."""
+    if not repository.places.prefix:
+        installed.wait_until_served(f"http://localhost/cvmfs/{repository.fqrn}/{WHITELIST}")
 
 
 def _create_storage(repository: Repository) -> None:
@@ -262,7 +276,8 @@ def remove(name: str, places: Places, *, keep_content: bool, step: Step) -> None
             repository.union.rmdir()
     with step("Removing Configuration"):
         mounttable.remove(repository)
-        server_files.remove_apache(repository)
+        others = [other for other in Repository.all_names(places) if other != name]
+        installed.remove(places.prefix, name, is_last=not others)
         _remove_tree(repository.configuration)
     if not keep_content:
         with step("Removing Repository Storage"):

@@ -10,8 +10,9 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from nearfs import files
 from nearfs.errors import InvalidInput, NotFound, PermissionDenied
-from nearfs.publish import editing, files, revision, server_files
+from nearfs.publish import editing, revision, server_files
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nearfs import files
 from nearfs.errors import InvalidInput
-from nearfs.publish import files
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from nearfs import files
 from nearfs.errors import Busy, NearfsError
-from nearfs.publish import access, branches, files, overlay, revision, template, trust
+from nearfs.publish import access, branches, overlay, revision, template, trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,9 +14,9 @@ import pwd
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nearfs import hashes, keys, signing
+from nearfs import files, hashes, keys, signing
 from nearfs.errors import InvalidInput, NotFound
-from nearfs.publish import creation, files, healing, mounttable, overlay, resigning, revision, server_files
+from nearfs.publish import creation, healing, mounttable, overlay, resigning, revision, server_files
 from nearfs.publish.repository import MANIFEST, REFLOG, WHITELIST, Repository
 
 if TYPE_CHECKING:
@@ -59,10 +59,12 @@ def run(wanted: Importing, places: Places, step: Step) -> Repository:
             (repository.spool / "cache").mkdir(exist_ok=True)
             mounttable.add(repository)
             if new.configure_apache:
-                server_files.write_apache(repository)
+                creation.configure_web_server(repository)
         with step("Re-creating reflog content hash"):
             _note_checksum(repository)
         _sign(repository, wanted, owner, step)
+        if new.configure_apache:
+            creation.await_web_server(repository)
         with step("Importing CernVM-FS storage"):
             creation.give_to_owner(repository, owner)
         with step("Mounting CernVM-FS Storage", "(overlayfs) "):

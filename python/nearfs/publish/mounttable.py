@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearfs.publish import files
+from nearfs import files
 
 if TYPE_CHECKING:
     from nearfs.publish.repository import Repository

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nearfs import files
 from nearfs.errors import Busy, NearfsError, Unreachable
-from nearfs.publish import files
 
 if TYPE_CHECKING:
     from nearfs.publish.repository import Repository

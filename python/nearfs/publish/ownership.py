@@ -11,7 +11,7 @@ import os
 import pwd
 from typing import TYPE_CHECKING
 
-from nearfs.publish import files
+from nearfs import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -59,11 +59,6 @@ class Places:
         return self._at("/etc/fstab")
 
     @property
-    def apache(self) -> Path:
-        """Returns Debian's directory of Apache configuration pieces; it exists where Apache is installed."""
-        return self._at("/etc/apache2/conf-available")
-
-    @property
     def info(self) -> Path:
         """Returns the directory of the server-wide JSON files."""
         return self._at("/srv/cvmfs/info/v1")

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nearfs import hashes, signing, whitelist
+from nearfs import files, hashes, signing, whitelist
 from nearfs.config import layers, names, syntax
 from nearfs.errors import Corrupt, InvalidInput, NotFound, PermissionDenied, Unsupported
-from nearfs.publish import files, site
+from nearfs.publish import site
 from nearfs.publish.places import Places
 
 if TYPE_CHECKING:

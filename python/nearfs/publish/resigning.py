@@ -11,10 +11,10 @@ import datetime as dt
 import os
 from typing import TYPE_CHECKING
 
-from nearfs import hashes, keys, signing, whitelist
+from nearfs import files, hashes, keys, signing, whitelist
 from nearfs.config import names
 from nearfs.errors import Busy, Corrupt, InvalidInput, NotFound, PermissionDenied
-from nearfs.publish import files, healing, revision
+from nearfs.publish import healing, revision
 from nearfs.publish.repository import WHITELIST
 
 if TYPE_CHECKING:

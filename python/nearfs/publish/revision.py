@@ -18,9 +18,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nearfs import hashes, keys, signing
+from nearfs import files, hashes, keys, signing
 from nearfs.errors import Corrupt, Untrusted
-from nearfs.publish import files, ownership
+from nearfs.publish import ownership
 from nearfs.publish.repository import MANIFEST, REFLOG, WHITELIST
 
 if TYPE_CHECKING:

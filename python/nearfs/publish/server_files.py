@@ -1,6 +1,6 @@
-"""The files that describe a repository to people, to the tools and to web servers (server.md 2.1, 2.6, 8.2).
+"""The files that describe a repository to people, and to the tools (server.md 2.1, 8.2).
 
-Owns: the content of `server.conf`, `client.conf`, the Apache piece, `repositories.json`, the metainfo skeleton.
+Owns: the content of `server.conf`, `client.conf`, `repositories.json`, the metainfo skeleton.
 Threading: root's commands, one at a time; every file is replaced as a whole.
 """
 
@@ -11,20 +11,16 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 from typing import TYPE_CHECKING
 
+from nearfs import files
 from nearfs.config import syntax
-from nearfs.errors import InvalidInput, Unreachable
-from nearfs.publish import files
 from nearfs.publish.repository import LAYOUT_REVISION, Repository
 
 if TYPE_CHECKING:
     from nearfs.publish.creation import NewRepository
     from nearfs.publish.places import Places
 
-_APACHE_TIMEOUT_S = 60
-_INFO_PIECE = "cvmfs.info"
 # The release whose files and formats these are.
 _CVMFS_VERSION = "2.12.0"
 
@@ -117,80 +113,6 @@ def _assignments(settings: dict[str, str]) -> str:
     # The files are shell: a blank, a quote or a `$` of a value must stay a part of it.
     quoted = {key: shlex.quote(value) if value else '""' for key, value in settings.items()}
     return "".join(f"{key}={value}\n" for key, value in quoted.items())
-
-
-def _apache_name(repository: Repository) -> str:
-    return f"cvmfs.{repository.fqrn}"
-
-
-def write_apache(repository: Repository) -> None:
-    """Writes and activates the Apache piece that serves the storage with the reference's cache headers."""
-    name = _apache_name(repository)
-    text = f"""\
-# Serves repository {repository.fqrn}; written by cvmfs_server mkfs.
-KeepAlive On
-AddType application/json .json
-Alias /cvmfs/{repository.fqrn} {repository.storage}
-<Directory "{repository.storage}">
-    Options -MultiViews
-    AllowOverride Limit AuthConfig
-    Require all granted
-    EnableMMAP Off
-    EnableSendFile Off
-    <FilesMatch "^\\.cvmfs">
-        ForceType application/x-cvmfs
-    </FilesMatch>
-    <FilesMatch "^[^.]*$">
-        ForceType application/octet-stream
-    </FilesMatch>
-    Header unset Last-Modified
-    RequestHeader unset If-Modified-Since
-    FileETag None
-    ExpiresActive On
-    ExpiresDefault "access plus 3 days"
-    ExpiresByType application/x-cvmfs "access plus 61 seconds"
-    ExpiresByType application/json "access plus 61 seconds"
-</Directory>
-"""
-    files.replace(repository.places.apache / f"{name}.conf", text)
-    info = repository.places.info.parent
-    files.replace(
-        repository.places.apache / f"{_INFO_PIECE}.conf",
-        f"# Serves the list of this server's repositories; written by cvmfs_server mkfs.\n"
-        f"Alias /cvmfs/info {info}\n"
-        f'<Directory "{info}">\n    Options -MultiViews\n    Require all granted\n</Directory>\n',
-    )
-    if not repository.places.prefix:
-        _apache("a2enmod", "-q", "headers", "expires")
-        _apache("a2enconf", "-q", name, _INFO_PIECE)
-        _apache("apache2ctl", "graceful")
-
-
-def remove_apache(repository: Repository) -> None:
-    """Deactivates and removes the Apache piece, if there is one; the list's goes with the last repository."""
-    present = [
-        name for name in (_apache_name(repository), _INFO_PIECE) if (repository.places.apache / f"{name}.conf").exists()
-    ]
-    others = [name for name in Repository.all_names(repository.places) if name != repository.fqrn]
-    doomed = [name for name in present if name != _INFO_PIECE or not others]
-    if not doomed:
-        return
-    if not repository.places.prefix:
-        _apache("a2disconf", "-q", *doomed)
-        _apache("apache2ctl", "graceful")
-    for name in doomed:
-        files.remove(repository.places.apache / f"{name}.conf")
-
-
-def _apache(*command: str) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_APACHE_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        message = f"fail (Apache configuration): {command[0]}: {error}"
-        raise Unreachable(message, operation="configure Apache", exit_code=1) from error
-    if done.returncode:
-        message = f"fail (Apache configuration): {' '.join(command)}: {done.stderr.strip()}"
-        raise InvalidInput(message, operation="configure Apache", exit_code=1)
 
 
 def write_repositories_json(places: Places) -> None:

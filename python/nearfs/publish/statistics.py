@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nearfs import files
 from nearfs.errors import Corrupt, InvalidInput, NearfsError, NotFound
-from nearfs.publish import files
 
 if TYPE_CHECKING:
     import sqlite3

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from nearfs.publish import files
+from nearfs import files
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nearfs import files
 from nearfs.errors import InvalidInput, NotFound
-from nearfs.publish import editing, files, moments, revision
+from nearfs.publish import editing, moments, revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

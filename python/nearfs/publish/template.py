@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nearfs import files
 from nearfs.errors import InvalidInput
-from nearfs.publish import branches, files
+from nearfs.publish import branches
 
 if TYPE_CHECKING:
     from pathlib import Path

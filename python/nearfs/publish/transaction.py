@@ -12,11 +12,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from nearfs import files
 from nearfs.errors import Busy, InvalidInput, NotFound, Untrusted
 from nearfs.publish import (
     branches,
     dirtab,
-    files,
     finishing,
     healing,
     interrupts,

@@ -1,7 +1,7 @@
 """Small files that must be whole or absent: written beside, synced, renamed.
 
-Owns: the one way in which the publisher replaces a file, and its locks. Threading: plain functions; a lock belongs to
-the process that took it and ends with it.
+Owns: the one way in which publisher and replica replace a file, and their locks.
+Threading: plain functions; a lock belongs to the process that took it and ends with it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,153 @@
+"""`mkfs` without `-p`: Apache and nginx serve the repository, with the reference's headers, until `rmfs`.
+
+Each runs on a machine of its own: private mounts and a network of one loopback, with the server's own commands.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import mounts, processes
+from tests.support.publishing import Publisher
+
+FQRN = "lab.example.org"
+LIMIT_S = 200.0
+SERVERS = {
+    "nginx": ("nginx", "/etc/nginx/conf.d", "nginx", "nginx -s quit"),
+    "apache": ("apache2ctl", "/etc/apache2/conf-available", "apache2ctl start", "apache2ctl stop"),
+}
+pytestmark = [pytest.mark.mount, pytest.mark.timeout(240)]
+
+# The machine's process tree is its own as well, so nothing of it stays when the script ends.
+_MACHINE = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs -o mode=0755 tmpfs /mnt
+for place in /etc /srv /var /run; do
+    mkdir -p /mnt/over$place/upper /mnt/over$place/work
+    mount -t overlay -o lowerdir=$place,upperdir=/mnt/over$place/upper,workdir=/mnt/over$place/work overlay $place
+done
+mount -t tmpfs tmpfs /var/spool
+mount -t tmpfs tmpfs /srv
+mkdir -p /cvmfs /run/lock /var/log/nginx /var/log/apache2 /mnt/bin
+rm -rf /etc/cvmfs /etc/nginx/sites-enabled/* {absent}
+ip link set lo up
+for command in cvmfs_server:cvmfs_server cvmfs2:cvmfs2 mount.cvmfs:mount_cvmfs; do
+    printf '#!/bin/sh\\nexec {python} -m nearfs.compat.%s "$@"\\n' "${{command#*:}}" >/mnt/bin/${{command%:*}}
+done
+chmod 755 /mnt/bin/*
+PATH=/mnt/bin:$PATH
+clean() {{
+    cvmfs_server rmfs -f {fqrn} >/dev/null 2>&1 || true
+    {stop} >/dev/null 2>&1 || true
+    rmdir --ignore-fail-on-non-empty /cvmfs
+}}
+trap clean EXIT
+"""
+
+_ASK = """
+import json, sys, urllib.request
+for path in sys.argv[1:]:
+    request = urllib.request.Request("http://localhost/cvmfs/" + path)
+    request.add_header("If-Modified-Since", "Fri, 01 Jan 2100 00:00:00 GMT")
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        body = answer.read()
+        print(json.dumps([path, answer.status, len(body), {k.lower(): v for k, v in answer.headers.items()}]))
+"""
+
+
+def machine(kind: str, script: str, tmp_path: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs a script on a machine that has one web server."""
+    if lack := mounts.missing_for_mounts():
+        pytest.skip(lack)
+    program, _, _, stop = SERVERS[kind]
+    if os.geteuid() != 0 or not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin"):
+        pytest.skip(f"root and {program} are needed: ci/setup lab installs it")
+    absent = " ".join(place for other, (_, place, _, _) in SERVERS.items() if other != kind)
+    (tmp_path / "ask.py").write_text(_ASK)
+    prelude = _MACHINE.format(absent=absent, python=sys.executable, fqrn=FQRN, stop=stop)
+    space = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    environment = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+    return processes.run([*space, "sh", "-c", prelude + script], check=check, limit=LIMIT_S, env=environment)
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_web_server_serves_a_repository_from_mkfs_to_rmfs(kind: str, tmp_path: Path) -> None:
+    _, place, start, _ = SERVERS[kind]
+    pieces = place.replace("conf.d", "cvmfs.d") if kind == "nginx" else place
+    done = machine(
+        kind,
+        f"""
+{start}
+cvmfs_server mkfs -o root {FQRN}
+cvmfs_server transaction {FQRN}
+mkdir -p /cvmfs/{FQRN}/a/.cvmfs-like
+echo content >/cvmfs/{FQRN}/a/file
+cvmfs_server publish {FQRN}
+cvmfs_server check {FQRN}
+object=$(cd /srv/cvmfs/{FQRN} && find data -name '*C' -type f | head -1)
+cd {tmp_path}
+{sys.executable} ask.py {FQRN}/.cvmfspublished {FQRN}/.cvmfswhitelist {FQRN}/$object info/v1/repositories.json
+ls {pieces}
+cvmfs_server rmfs -f {FQRN}
+echo "== left"
+ls {pieces} {place}
+""",
+        tmp_path,
+    )
+    before, after = done.stdout.split("== left\n")
+    assert f"cvmfs.{FQRN}.conf" in before
+    assert "cvmfs.info.conf" in before
+    assert "cvmfs" not in after.replace(f"{pieces}:", "").replace(f"{place}:", "")
+    answers = [json.loads(line) for line in before.splitlines() if line.startswith('["')]
+    assert [answer[1] for answer in answers] == [200] * 4
+    expected = (
+        ("application/x-cvmfs", 61),
+        ("application/x-cvmfs", 61),
+        ("application/octet-stream", 259_200),
+        ("application/json", 61),
+    )
+    for (path, _, size, headers), (content_type, seconds) in zip(answers, expected, strict=True):
+        assert size > 0
+        assert headers["content-type"] == content_type, path
+        assert f"max-age={seconds}" in headers["cache-control"], path
+        if not path.startswith("info/"):
+            assert {"last-modified", "etag"}.isdisjoint(headers), path
+
+
+def test_a_server_that_does_not_run_is_said_and_nothing_of_it_stays(tmp_path: Path) -> None:
+    done = machine("nginx", f"cvmfs_server mkfs -o root {FQRN}", tmp_path, check=False)
+    assert done.returncode == 1
+    assert "neither Apache nor nginx is running" in done.stderr
+
+
+def test_a_configuration_that_is_broken_already_stays_as_it_was(tmp_path: Path) -> None:
+    done = machine(
+        "nginx",
+        f"""
+nginx
+echo nonsense >/etc/nginx/conf.d/other.conf
+cvmfs_server mkfs -o root {FQRN} || echo "exit $?"
+ls /etc/nginx/cvmfs.d
+""",
+        tmp_path,
+    )
+    assert "exit 1" in done.stdout
+    assert "fail (nginx configuration): nginx -t -q" in done.stderr
+    assert f"cvmfs.{FQRN}.conf" not in done.stdout
+
+
+def test_nginx_gets_its_pieces_where_it_is_installed(publisher: Publisher) -> None:
+    place = publisher.prefix / "etc" / "nginx"
+    (place / "conf.d").mkdir(parents=True)
+    publisher.server("mkfs", "-o", "root", publisher.fqrn)
+    assert "server_name localhost" in (place / "conf.d" / "cvmfs.conf").read_text()
+    piece = (place / "cvmfs.d" / f"cvmfs.{publisher.fqrn}.conf").read_text()
+    assert f'alias "{publisher.storage}/$1";' in piece
+    publisher.server("rmfs", "-f", publisher.fqrn)
+    assert list((place / "conf.d").iterdir()) == list((place / "cvmfs.d").iterdir()) == []
