@@ -74,19 +74,39 @@ def manifest_body(fields: ManifestFields) -> bytes:
     return "".join(f"{letter}{value}\n" for letter, value in lines if value).encode("ascii")
 
 
-def sign_manifest(body: bytes, algorithm: HashAlgorithm, key: RSAPrivateKey) -> bytes:
-    """Returns the signed manifest: RSASSA-PKCS1-v1_5 with SHA-1 over the text of the body's hash (format.md 2.4)."""
+def sign_hash(text: str, key: RSAPrivateKey) -> bytes:
+    """Returns the signature of a hash by its text: RSASSA-PKCS1-v1_5 with SHA-1, whatever algorithm named objects."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
     from cryptography.hazmat.primitives.hashes import SHA1
 
-    text = hashes.hash_text(body, algorithm)
     try:
-        # SHA-1 is the format's choice for every repository, whatever algorithm names its objects.
-        signature = key.sign(text.encode("ascii"), PKCS1v15(), SHA1())
+        return key.sign(text.encode("ascii"), PKCS1v15(), SHA1())
     except UnsupportedAlgorithm as error:
         message = "this machine's OpenSSL refuses SHA-1 signatures, which the manifest format needs"
-        raise Unsupported(message, operation="sign manifest") from error
+        raise Unsupported(message, operation="sign") from error
+
+
+def is_signed_by(signed: envelope.Envelope, key: object) -> bool:
+    """Tells whether a manifest or a letter was signed with the key of a certificate; only RSA keys can have done it."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.hashes import SHA1
+
+    if not isinstance(key, RSAPublicKey):
+        return False
+    try:
+        key.verify(signed.signature, signed.hash_text.encode("ascii"), PKCS1v15(), SHA1())
+    except InvalidSignature:
+        return False
+    return True
+
+
+def sign_manifest(body: bytes, algorithm: HashAlgorithm, key: RSAPrivateKey) -> bytes:
+    """Returns the signed manifest (format.md 2.4)."""
+    text = hashes.hash_text(body, algorithm)
+    signature = sign_hash(text, key)
     signed = envelope.seal(body, text, signature)
     if len(signed) >= MANIFEST_LIMIT_BYTES:
         message = f"the signed manifest has {len(signed)} bytes; readers accept less than {MANIFEST_LIMIT_BYTES}"

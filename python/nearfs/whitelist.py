@@ -18,11 +18,13 @@ from nearfs.errors import Corrupt, InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
     from nearfs.hashes import HashAlgorithm
 
 DEFAULT_DAYS = 30
+LIMIT_BYTES = envelope.MAX_SIGNED_TEXT_BYTES
+"""A whitelist has no more bytes."""
 # A century: enough for anyone, and the year keeps its four digits.
 MAX_DAYS = 36525
 _STAMP = "%Y%m%d%H%M%S"
@@ -61,6 +63,21 @@ class Whitelist:
     def days_left(self, now: dt.datetime) -> int:
         """Returns whole days until it expires; negative when it already has."""
         return (_hour(self.expires) - now.astimezone(dt.UTC)).days
+
+    def is_signed_by(self, master: RSAPublicKey) -> bool:
+        """Tells whether a master key signed it: its raw block holds the text of the hash (format.md 3.2)."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+
+        try:
+            recovered = master.recover_data_from_signature(self.signed.signature, PKCS1v15(), None)
+        except InvalidSignature:
+            return False
+        return recovered == self.signed.hash_text.encode("ascii")
+
+    def lists_certificate(self, der: bytes) -> bool:
+        """Tells whether it vouches for a certificate, by a fingerprint of any algorithm."""
+        return any(self.lists(signing.certificate_fingerprint(der, kind)) for kind in hashes.HashAlgorithm)
 
     def lists(self, fingerprint: str) -> bool:
         """Tells whether it vouches for a certificate."""

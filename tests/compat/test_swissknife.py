@@ -1,5 +1,6 @@
 """`cvmfs_swissknife` and `cvmfs_publish` as scripts call them, over what the reference implementation wrote."""
 
+import datetime as dt
 import hashlib
 import json
 import subprocess
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from nearfs import keys
 from tests.support import processes
 from tests.support.golden import NAMES, Golden
+from tests.support.publishing import Publisher
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -107,3 +110,38 @@ def test_what_is_not_available_says_what_to_use() -> None:
     assert "2.12.0" in run("--version", program="publish").stdout
     assert "parameter -r missing" in run("info", check=False).stderr
     assert "does not exist" in run("abort", "-f", "none.example.org", program="publish", check=False).stderr
+
+
+def test_a_letter_is_believed_as_long_as_the_whitelist_vouches_for_its_writer(
+    golden: Golden, publisher: Publisher
+) -> None:
+    publisher.create()
+    directory = publisher.prefix / "etc" / "cvmfs" / "keys"
+    own = [f"{directory / publisher.fqrn}.{suffix}" for suffix in ("crt", "key", "pub")]
+    signing = ("letter", "-s", "-f", publisher.fqrn, "-c", own[0], "-k", own[1])
+    checking = ("letter", "-v", "-f", publisher.fqrn, "-k", own[2], "-r", publisher.storage, "-m")
+    text = "new release: ~/x y"
+    for algorithm in ("sha1", "rmd160", "shake128"):
+        letter = run(*signing, "-a", algorithm, "-t", text).stdout
+        assert run(*checking, "3600", "-t", letter).stdout == text
+    piped = filtered(*map(str, checking), "0", given=letter.encode())
+    assert piped.stdout == text.encode()
+
+    middle = len(letter) // 2
+    changed = letter[:middle] + ("A" if letter[middle] != "A" else "B") + letter[middle + 1 :]
+    for bad in (changed, letter[:200], "no letter", ""):
+        refused = filtered(*map(str, checking), "3600", given=bad.encode() + b"\n", check=False)
+        assert (refused.returncode, refused.stdout) == (3, b""), bad
+    for words, code in (
+        (("letter", "-v", "-f", "other.example.org", *checking[4:], "0"), 2),
+        ((*checking[:5], golden.repositories[NAMES[0]].public_key, *checking[6:], "0"), 2),
+        ((*checking[:-2], publisher.prefix, "-m", "0"), 2),
+        ((*signing[:5], "/nonexistent", "-k", own[1]), 2),
+    ):
+        assert run(*words, "-t", letter, check=False).returncode == code, words
+    assert "line that is just '##'" in run(*signing, "-t", "a\n##\nb", check=False).stderr
+    # Another certificate, which no whitelist lists, signs well enough but is not believed.
+    stranger = keys.create_keys(publisher.fqrn, publisher.prefix / "stranger", now=dt.datetime.now(dt.UTC))
+    forging = (*signing[:5], stranger.certificate, "-k", stranger.key)
+    forged = run(*forging, "-t", text).stdout
+    assert run(*checking, "0", "-t", forged, check=False).returncode == 5

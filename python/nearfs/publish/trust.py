@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearfs import hashes, keys, signing
+from nearfs import keys, signing
 from nearfs.errors import NotFound, Untrusted
 from nearfs.publish.repository import MANIFEST, WHITELIST
 
@@ -28,19 +28,9 @@ def check_manifest(repository: Repository) -> None:
 
     `NotFound` where a link of that chain is missing. Exit code 5 as for a manifest that cannot be read.
     """
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-    from cryptography.hazmat.primitives.hashes import SHA1
-
     signed = repository.manifest().signed
-    key = _certificate(repository).public_key()
-    try:
-        if signed is None or not isinstance(key, RSAPublicKey):
-            raise InvalidSignature
-        key.verify(signed.signature, signed.hash_text.encode("ascii"), PKCS1v15(), SHA1())
-    except InvalidSignature:
-        raise _untrusted(repository, MANIFEST, "its signature is not that of the certificate that it names") from None
+    if signed is None or not signing.is_signed_by(signed, _certificate(repository).public_key()):
+        raise _untrusted(repository, MANIFEST, "its signature is not that of the certificate that it names")
 
 
 def _certificate(repository: Repository) -> Certificate:
@@ -66,21 +56,14 @@ def _certificate(repository: Repository) -> Certificate:
 
 def _check_listed(repository: Repository, der: bytes) -> None:
     """Raises `Untrusted` unless the whitelist is signed by the master key and lists a certificate."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-
     whitelist = repository.whitelist()
     if whitelist is None:
         message = f"Repository whitelist for {repository.fqrn} is missing: {repository.storage / WHITELIST}"
         raise NotFound(message, operation="check manifest", subject=repository.fqrn, exit_code=_EXIT_NO_MANIFEST)
     master = keys.load_public_key(keys.KeyFiles.of(repository.fqrn, repository.places.keys).public)
-    try:
-        recovered = master.recover_data_from_signature(whitelist.signed.signature, PKCS1v15(), None)
-    except InvalidSignature:
-        recovered = b""
-    if whitelist.fqrn != repository.fqrn or recovered != whitelist.signed.hash_text.encode("ascii"):
+    if whitelist.fqrn != repository.fqrn or not whitelist.is_signed_by(master):
         raise _untrusted(repository, WHITELIST, "it is not one for this repository by its master key")
-    if not any(whitelist.lists(signing.certificate_fingerprint(der, kind)) for kind in hashes.HashAlgorithm):
+    if not whitelist.lists_certificate(der):
         raise _untrusted(repository, MANIFEST, "the whitelist does not list the certificate that it names")
 
 

@@ -1,4 +1,4 @@
-"""Contents and storages by hand: zpipe, hash, graft, scrub, peek.
+"""Contents and storages by hand: zpipe, hash, letter, graft, scrub, peek.
 
 Owns: their options. Threading: a short-lived command, one thread.
 """
@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nearfs.cli import content_cmd
+from nearfs.cli import content_cmd, letter_cmd
+from nearfs.cli.stored_cmd import Stored
 from nearfs.compat.server.words import UsageError, is_number
 from nearfs.compat.swissknife.verbs import Letters
+from nearfs.hashes import HashAlgorithm
+from nearfs.letter import LIMIT_BYTES
 from nearfs.publish.grafting import Form
 
 if TYPE_CHECKING:
@@ -39,6 +42,40 @@ def hash_text(words: Sequence[str]) -> int:
     content = os.fsencode(options.value("i")) if options.has("i") else None
     return content_cmd.hash_text(
         content, options.value("a"), as_fingerprint=options.has("f"), split=int(split) if split else None
+    )
+
+
+def letter(words: Sequence[str]) -> int:
+    """Signs a text with a repository's certificate, or checks one that was."""
+    options = Letters("letter", words, "svea:c:k:p:m:r:t:f:z:", "fk")
+    if options.has("s") and options.has("v"):
+        raise UsageError("letter: invalid option combination (sign + verify)")
+    for absent in "ezp":
+        if options.has(absent):
+            raise UsageError(f"letter: option -{absent} is not available in this version")
+    # One line, as a caller that holds the pipe open expects it.
+    text = os.fsencode(options.value("t")) or sys.stdin.buffer.readline(LIMIT_BYTES + 1).removesuffix(b"\n")
+    if options.has("v"):
+        for needed in "rm":
+            if not options.value(needed):
+                raise UsageError(f"letter: parameter -{needed} missing")
+        if not is_number(options.value("m")):
+            raise UsageError(f"letter: -m {options.value('m')} is no number of seconds")
+        masters = [Path(path) for path in options.value("k").split(":") if path]
+        wanted = letter_cmd.Check(options.value("f"), Stored(options.value("r")), masters, int(options.value("m")))
+        return letter_cmd.verify(text.decode("ascii", "replace"), wanted)
+    if not options.value("c"):
+        raise UsageError("letter: parameter -c missing")
+    try:
+        algorithm = HashAlgorithm(options.value("a") or "sha1")
+    except ValueError:
+        raise UsageError(f"letter: unknown hash algorithm {options.value('a')}") from None
+    return letter_cmd.sign(
+        text,
+        fqrn=options.value("f"),
+        certificate=Path(options.value("c")),
+        key=Path(options.value("k")),
+        algorithm=algorithm,
     )
 
 

@@ -21,6 +21,7 @@ VERBS = {
     "dirtab": "repository:dirtab",
     "zpipe": "content:zpipe",
     "hash": "content:hash_text",
+    "letter": "content:letter",
     "graft": "content:graft",
     "scrub": "content:scrub",
     "peek": "content:peek",
@@ -28,7 +29,6 @@ VERBS = {
 
 INSTEAD = {
     "pull": "replicas come with a later version",
-    "letter": "the form of letters is not specified for this version; sign texts with: openssl dgst -sign",
     "create": "use: cvmfs_server mkfs",
     "sync": "use: cvmfs_server publish",
     "sign": "use: cvmfs_server resign -p",
