@@ -4,12 +4,18 @@
 //! compressed bytes and only stock zlib gives the bytes of the reference publisher. Inflate never yields more than the
 //! caller allows. Everything here belongs to one thread at a time. Source: format.md 1.4.
 
+use std::fmt;
+
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
-use libdeflater::{DecompressionError, Decompressor};
+use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
 
 use crate::error::{FormatError, Result};
 
 const LEVEL: u32 = 6;
+/// Of libdeflate, for objects that are in memory.
+const FAST_LEVEL: i32 = 4;
+/// Of zlib, for objects that are not.
+const FAST_STREAM_LEVEL: u32 = 1;
 /// Step in which a streaming inflater hands out bytes; bounds its memory.
 const STEP_BYTES: usize = 64 << 10;
 /// No deflate stream expands further: a 258-byte match costs at least 2 bits.
@@ -33,9 +39,28 @@ pub fn deflate(bytes: &[u8]) -> Vec<u8> {
     stored
 }
 
-/// Deflates object after object; the result does not depend on how the bytes were cut.
-#[derive(Debug)]
-pub struct Deflater(Compress);
+/// How hard to deflate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Effort {
+    /// As the reference publisher: the same bytes, so the same object names.
+    #[default]
+    Stock,
+    /// Several times faster at about the same size. Every zlib reader takes it, but object names are other ones.
+    Fast,
+}
+
+/// Deflates object after object; with the stock effort the result does not depend on how the bytes were cut.
+pub struct Deflater {
+    stream: Compress,
+    /// For whole objects, with the fast effort.
+    fast: Option<Compressor>,
+}
+
+impl fmt::Debug for Deflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deflater").field("is_fast", &self.fast.is_some()).finish_non_exhaustive()
+    }
+}
 
 impl Default for Deflater {
     fn default() -> Self {
@@ -44,9 +69,33 @@ impl Default for Deflater {
 }
 
 impl Deflater {
-    /// Starts a stream.
+    /// Starts a stream with the stock effort.
     pub fn new() -> Self {
-        Self(Compress::new(flate2::Compression::new(LEVEL), true))
+        Self::with_effort(Effort::Stock)
+    }
+
+    /// Starts a stream.
+    pub fn with_effort(effort: Effort) -> Self {
+        let (level, fast) = match effort {
+            Effort::Stock => (LEVEL, None),
+            Effort::Fast => (FAST_STREAM_LEVEL, CompressionLvl::new(FAST_LEVEL).ok().map(Compressor::new)),
+        };
+        Self { stream: Compress::new(flate2::Compression::new(level), true), fast }
+    }
+
+    /// Appends the whole of an object to `stored`. Between streams only.
+    pub fn whole(&mut self, bytes: &[u8], stored: &mut Vec<u8>) {
+        let before = stored.len();
+        if let Some(fast) = &mut self.fast {
+            stored.resize(before + fast.zlib_compress_bound(bytes.len()), 0);
+            let room = stored.get_mut(before..).unwrap_or_default();
+            if let Ok(written) = fast.zlib_compress(bytes, room) {
+                return stored.truncate(before + written);
+            }
+            stored.truncate(before);
+        }
+        self.push(bytes, stored);
+        self.finish(stored);
     }
 
     /// Takes input and appends what zlib has ready to `stored`.
@@ -61,22 +110,22 @@ impl Deflater {
     /// Ends the stream, appends its last bytes and begins a new one.
     pub fn finish(&mut self, stored: &mut Vec<u8>) {
         while self.step(&[], stored, FlushCompress::Finish).0 != Status::StreamEnd {}
-        self.0.reset();
+        self.stream.reset();
     }
 
     /// Drops an unfinished stream and begins a new one.
     pub fn reset(&mut self) {
-        self.0.reset();
+        self.stream.reset();
     }
 
     fn step(&mut self, input: &[u8], stored: &mut Vec<u8>, flush: FlushCompress) -> (Status, usize) {
         stored.reserve((input.len() / 2).clamp(512, STEP_BYTES));
-        let before = self.0.total_in();
+        let before = self.stream.total_in();
         let status = self
-            .0
+            .stream
             .compress_vec(input, stored, flush)
             .expect("zlib refuses only a stream that has ended, and finish() begins a new one");
-        (status, (self.0.total_in() - before) as usize)
+        (status, (self.stream.total_in() - before) as usize)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Catalogs of a sensible size without anybody's doing: large ones are split, small ones of our own making merged.
 //!
-//! Owns which directories become nested catalogs, and the two marker files in them. Runs once in a commit, after all
-//! changes. Only catalogs that this commit writes are looked at. Source: format.md 10.6.
+//! Owns which directories become nested catalogs, and the two marker files in them. Runs once for each catalog
+//! that a commit writes, after the changes in it. Source: format.md 10.6.
 
 use nearfs_format::dirent::EntryFlags;
 use nearfs_format::path::RepoPath;
@@ -18,10 +18,15 @@ use crate::error::Result;
 pub(super) const AUTOMATIC_MARKER: &[u8] = b".cvmfsautocatalog";
 const MARKER_PERMISSIONS: u32 = 0o600;
 
-/// Balances the changed catalogs, if the settings ask for it.
-pub(super) fn balance(tree: &mut CatalogTree<'_>, settings: &PublishSettings, tally: &Tally) -> Result<()> {
+/// Balances those of `ids` that changed, if the settings ask for it; a catalog comes before the one around it.
+pub(super) fn balance(
+    tree: &mut CatalogTree<'_>,
+    ids: &[NodeId],
+    settings: &PublishSettings,
+    tally: &Tally,
+) -> Result<()> {
     let Some(weights) = settings.autocatalogs else { return Ok(()) };
-    for id in (0..tree.nodes.len()).rev().map(NodeId) {
+    for id in ids.iter().copied() {
         let Ok(node) = tree.node(id) else { continue };
         let is_virtual = node.mountpoint.as_bytes() == VIRTUAL_DIRECTORY;
         if is_virtual || !(node.is_dirty || id == CatalogTree::ROOT) {

@@ -1,21 +1,18 @@
-//! From a plan and stored contents to a new revision.
+//! From changes and stored contents to a new revision.
 //!
 //! Owns how each change becomes rows, and when nested catalogs begin and end. Nothing that readers see changes here.
 //! Source: format.md 4.5, 4.6, 10.1, 10.3, 10.6, 10.8.
 
-use std::collections::{BTreeSet, HashSet};
-
 use nearfs_format::dirent::{Entry, EntryFlags, FileType, Hardlinks};
 use nearfs_format::path::RepoPath;
 
-use super::finish::{CommitValues, FinishedTree, finish};
+use super::behind::Behind;
+use super::finish::{CommitValues, FinishedTree};
 use super::pipeline::{Content, Tally};
-use super::plan::{Action, CATALOG_MARKER, Found, GivenContent, Plan, marked_directory};
+use super::plan::{Action, CATALOG_MARKER, Found, GivenContent, marked_directory};
 use super::tree::CatalogTree;
 use super::types::{ChangeCounts, PublishSettings, Warning};
-use super::{autocatalogs, limits};
 use crate::error::{Error, ErrorKind, Result};
-use crate::progress::Progress;
 use crate::store::Store;
 
 /// A revision in the store.
@@ -26,36 +23,6 @@ pub(super) struct Done {
     pub(super) changes: ChangeCounts,
     /// What is too large.
     pub(super) warnings: Vec<Warning>,
-}
-
-/// Applies a plan to the base revision and stores the catalogs.
-pub(super) fn commit(
-    mut tree: CatalogTree<'_>,
-    store: &dyn Store,
-    plan: &Plan,
-    contents: Vec<Option<Content>>,
-    settings: &PublishSettings,
-    progress: &Progress,
-    tally: &Tally,
-) -> Result<Done> {
-    let revision = next_revision(&tree, settings)?;
-    let mut commit = Commit {
-        tree: &mut tree,
-        settings,
-        markers_added: plan.markers_added(),
-        markers_removed: plan.markers_removed(),
-        recount: BTreeSet::new(),
-        origin: None,
-        changes: ChangeCounts::default(),
-    };
-    for (change, content) in plan.changes.iter().zip(contents) {
-        progress.check("commit")?;
-        commit.apply(&change.path, &change.action, content)?;
-    }
-    let changes = commit.finish_directories()?;
-    autocatalogs::balance(&mut tree, settings, tally)?;
-    let warnings = limits::check_catalogs(&tree, &settings.limits)?;
-    Ok(Done { tree: finish(tree, store, &values(settings, revision), tally)?, revision, changes, warnings })
 }
 
 /// Returns what a commit writes into catalogs.
@@ -85,20 +52,44 @@ pub(super) fn next_revision(tree: &CatalogTree<'_>, settings: &PublishSettings) 
     }
 }
 
-struct Commit<'t, 's> {
-    tree: &'t mut CatalogTree<'s>,
-    settings: &'t PublishSettings,
-    markers_added: HashSet<RepoPath>,
-    markers_removed: HashSet<RepoPath>,
-    /// Directories whose number of sub-directories may have changed.
-    recount: BTreeSet<RepoPath>,
+/// A directory between its own change and the last change in it.
+struct OpenDirectory {
+    path: RepoPath,
+    /// Its attributes changed: a marker and its catalog find together again.
+    is_touched: bool,
+    /// The number of sub-directories may have changed.
+    recount: bool,
+}
+
+/// A base revision while changes are applied to it one by one.
+pub(super) struct Commit<'s> {
+    tree: CatalogTree<'s>,
+    settings: &'s PublishSettings,
+    behind: Behind<'s>,
+    /// Directories that the present change is in, outermost first.
+    open: Vec<OpenDirectory>,
     /// The base revision, opened once more when the first copy is made.
     origin: Option<CatalogTree<'s>>,
     changes: ChangeCounts,
 }
 
-impl Commit<'_, '_> {
-    fn apply(&mut self, path: &RepoPath, action: &Action, content: Option<Content>) -> Result<()> {
+impl<'s> Commit<'s> {
+    /// Begins a revision on the base that `tree` has.
+    pub(super) fn new(
+        tree: CatalogTree<'s>,
+        store: &'s dyn Store,
+        settings: &'s PublishSettings,
+        tally: &'s Tally,
+    ) -> Result<Self> {
+        let behind = Behind::new(store, settings, values(settings, next_revision(&tree, settings)?), tally);
+        Ok(Self { tree, settings, behind, open: Vec::new(), origin: None, changes: ChangeCounts::default() })
+    }
+
+    /// Applies one change. Changes may come in any order that has a directory before what is in it; in the order of
+    /// names, few catalogs are open at a time.
+    pub(super) fn apply(&mut self, path: &RepoPath, action: &Action, content: Option<Content>) -> Result<()> {
+        self.leave_until(path)?;
+        self.behind.arrive(&mut self.tree, path)?;
         match action {
             Action::Add(found) => self.add(path, found, content),
             Action::Replace(found) => {
@@ -111,6 +102,49 @@ impl Commit<'_, '_> {
             Action::Remove => self.remove(path),
             Action::Copy { from, found } => self.copy(path, from, found),
             Action::Link { first, linkcount, replaces } => self.link(path, first, *linkcount, *replaces),
+        }
+    }
+
+    /// Stores all catalogs that changed.
+    pub(super) fn finish(mut self) -> Result<Done> {
+        while let Some(directory) = self.open.pop() {
+            self.leave(&directory)?;
+        }
+        let revision = self.behind.revision();
+        let (tree, warnings) = self.behind.finish(self.tree)?;
+        Ok(Done { tree, revision, changes: self.changes, warnings })
+    }
+
+    /// Leaves the directories that `path` is not in.
+    fn leave_until(&mut self, path: &RepoPath) -> Result<()> {
+        while self.open.last().is_some_and(|directory| !path.starts_with(&directory.path)) {
+            if let Some(directory) = self.open.pop() {
+                self.leave(&directory)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, directory: &OpenDirectory) -> Result<()> {
+        if directory.recount {
+            self.tree.recount_links(&directory.path)?;
+        }
+        if directory.is_touched { self.reconcile(&directory.path) } else { Ok(()) }
+    }
+
+    /// Returns the note on a directory that is the present change's path or above it.
+    fn note(&mut self, path: &RepoPath) -> Option<&mut OpenDirectory> {
+        if self.open.last().is_none_or(|directory| directory.path != *path) {
+            self.open.push(OpenDirectory { path: path.clone(), is_touched: false, recount: false });
+        }
+        self.open.last_mut()
+    }
+
+    fn note_recount(&mut self, path: &RepoPath) {
+        if let Some(parent) = path.parent()
+            && let Some(directory) = self.note(&parent)
+        {
+            directory.recount = true;
         }
     }
 
@@ -138,11 +172,7 @@ impl Commit<'_, '_> {
         self.insert(path, found, content)?;
         if found.file_type == FileType::Directory {
             self.changes.directories_added += 1;
-            self.recount.extend(path.parent());
-            // Before anything is in it: nothing has to move.
-            if self.markers_added.contains(path) {
-                self.tree.split(path)?;
-            }
+            self.note_recount(path);
             return Ok(());
         }
         self.changes.files_added += 1;
@@ -158,11 +188,12 @@ impl Commit<'_, '_> {
             Some(origin) => origin,
             None => self.tree.origin()?,
         };
-        let copied = self.tree.copy_subtree(&mut origin, from, path)?;
+        let Self { tree, behind, .. } = self;
+        let copied = tree.copy_subtree(&mut origin, from, path, &mut |tree, path| behind.arrive(tree, path))?;
         self.origin = Some(origin);
         self.changes.directories_added += copied.directories + 1;
         self.changes.files_added += copied.files;
-        self.recount.extend(path.parent());
+        self.note_recount(path);
         Ok(())
     }
 
@@ -184,9 +215,13 @@ impl Commit<'_, '_> {
         }
         let entry = entry_of(found, self.settings);
         self.tree.touch(path, &entry)?;
-        if self.markers_added.contains(path) || self.markers_removed.contains(path) {
-            return Ok(());
+        if let Some(directory) = self.note(path) {
+            directory.is_touched = true;
         }
+        Ok(())
+    }
+
+    fn reconcile(&mut self, path: &RepoPath) -> Result<()> {
         // A marker and its catalog that fell apart in an earlier revision find together again.
         let marker = path.join(CATALOG_MARKER).map_err(|e| Error::format("commit", path.to_string(), e))?;
         match (self.tree.find(&marker)?.is_some(), self.tree.is_mountpoint(path)?) {
@@ -201,19 +236,12 @@ impl Commit<'_, '_> {
         self.changes.files_removed += removed.files;
         self.changes.directories_removed += removed.directories;
         if removed.directories > 0 {
-            self.recount.extend(path.parent());
+            self.note_recount(path);
         }
         match marked_directory(path) {
             Some(directory) if self.tree.is_mountpoint(&directory)? => self.tree.merge(&directory),
             _ => Ok(()),
         }
-    }
-
-    fn finish_directories(self) -> Result<ChangeCounts> {
-        for directory in &self.recount {
-            self.tree.recount_links(directory)?;
-        }
-        Ok(self.changes)
     }
 }
 

@@ -27,7 +27,8 @@ impl CatalogTree<'_> {
 
     /// Copies everything below the directory `from` of `origin` to below `to`, an empty directory of this tree that is
     /// no mountpoint; returns how much that is. `to` keeps its attributes and gets the link count and, if `from` is a
-    /// mountpoint, a nested catalog. Nested catalogs are copied as such, hardlink groups stay groups.
+    /// mountpoint, a nested catalog. Nested catalogs are copied as such, hardlink groups stay groups. `arrive` is told
+    /// every directory before it is filled, and may close catalogs of this tree that it is not in.
     ///
     /// # Errors
     ///
@@ -37,6 +38,7 @@ impl CatalogTree<'_> {
         origin: &mut CatalogTree<'_>,
         from: &RepoPath,
         to: &RepoPath,
+        arrive: &mut dyn FnMut(&mut Self, &RepoPath) -> Result<()>,
     ) -> Result<Removed> {
         if !origin.find(from)?.is_some_and(|row| row.entry.is_directory()) {
             return Err(Error::new(ErrorKind::NotFound, "copy", format!("{from}: there is no such directory")));
@@ -44,6 +46,8 @@ impl CatalogTree<'_> {
         let mut copied = Removed::default();
         let mut pending = vec![(from.clone(), to.clone())];
         while let Some((from, to)) = pending.pop() {
+            origin.arrive(&from);
+            arrive(self, &to)?;
             if !from.is_root() && origin.is_mountpoint(&from)? {
                 self.split(&to)?;
             }

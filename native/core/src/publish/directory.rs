@@ -14,7 +14,7 @@ use nearfs_format::xattr::XattrList;
 
 use super::autocatalogs::AUTOMATIC_MARKER;
 use super::grafts::Graft;
-use super::hardlinks::LinkedFiles;
+use super::hardlinks::{LinkedFiles, SpreadNames};
 use super::plan::{Action, CATALOG_MARKER, Found};
 use super::scan::{Listed, Scan, refused};
 use super::types::Warning;
@@ -25,11 +25,40 @@ use crate::error::Result;
 const IMPLIED_MODE: u32 = 0o40_755;
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
-/// A directory that is being compared.
-struct Compared {
+/// A directory under way: what is on disk and in the base revision, name beside name.
+struct Walk {
     path: RepoPath,
+    listed: std::iter::Peekable<std::vec::IntoIter<Listed>>,
     /// What the base revision has in it that was not met yet.
     base: BTreeMap<Vec<u8>, Entry>,
+    /// Descriptors whose names have not come yet, and what the base revision has in place of those that stand alone.
+    grafts: BTreeMap<Vec<u8>, (Graft, Option<Entry>)>,
+    /// Markers of an automatic catalog stay although the disk has none.
+    keeps_markers: bool,
+    linked: LinkedFiles,
+}
+
+/// What one name stands for.
+enum Beside {
+    /// An entry on disk.
+    Both(Box<Listed>),
+    /// An entry of the base revision that is not on disk.
+    Base(Vec<u8>),
+}
+
+impl Walk {
+    /// Returns the next name. What an entry on disk does not take out of `base` comes after it.
+    fn next(&mut self) -> Option<Beside> {
+        let gone = match (self.listed.peek(), self.base.first_key_value()) {
+            (Some(listed), Some((name, _))) => *name < listed.name,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        if gone {
+            return self.base.pop_first().map(|(name, _)| Beside::Base(name));
+        }
+        self.listed.next().map(|listed| Beside::Both(Box::new(listed)))
+    }
 }
 
 impl Scan<'_, '_> {
@@ -63,7 +92,7 @@ impl Scan<'_, '_> {
         }
         let before = self.base_entry(&target, in_base)?;
         self.compare(&target, found, before.as_ref(), 1);
-        self.walk(vec![(target, before.is_some_and(|entry| entry.is_directory()))], mirrors)
+        self.walk(target, before.is_some_and(|entry| entry.is_directory()), mirrors)
     }
 
     fn base_entry(&mut self, path: &RepoPath, in_base: bool) -> Result<Option<Entry>> {
@@ -72,49 +101,69 @@ impl Scan<'_, '_> {
 
     /// Walks the directory, which stands for the whole repository.
     pub(super) fn directory(&mut self, mirrors: bool) -> Result<()> {
-        self.walk(vec![(RepoPath::root(), true)], mirrors)
+        self.walk(RepoPath::root(), true, mirrors)
     }
 
-    /// Walks directories; the flag of each says whether the base revision has it.
-    fn walk(&mut self, mut pending: Vec<(RepoPath, bool)>, mirrors: bool) -> Result<()> {
-        let (mut buffer, mut linked) = (Vec::new(), LinkedFiles::default());
-        while let Some((path, in_base)) = pending.pop() {
-            let base = if in_base { self.base_entries(&path)? } else { BTreeMap::new() };
-            let mut directory = Compared { path, base };
-            let mut listed = self.list(&directory.path)?;
-            let mut grafts = self.take_grafts(&directory.path, &mut listed)?;
-            for entry in &listed {
-                let graft = grafts.remove(&entry.name);
-                pending.extend(self.directory_entry(&mut directory, entry, graft, &mut buffer, &mut linked)?);
-            }
-            for (name, graft) in grafts {
-                let path = directory.path.join(&name).map_err(|e| refused(&directory.path, e))?;
-                let before = directory.base.remove(&name);
-                self.compare(&path, graft.alone(None), before.as_ref(), 1);
-            }
-            if self.settings.autocatalogs.is_some() && directory.base.contains_key(AUTOMATIC_MARKER) {
-                // Made by an earlier publish: the directory on disk knows nothing of them.
-                directory.base.remove(AUTOMATIC_MARKER);
-                directory.base.remove(CATALOG_MARKER);
-            }
-            for name in directory.base.keys().filter(|_| mirrors) {
-                let path = directory.path.join(name).map_err(|e| refused(&directory.path, e))?;
-                self.push(&path, Action::Remove);
+    /// Walks `root`; the flag says whether the base revision has it. Each directory is walked right after its own
+    /// change. Memory holds the listings on the way down.
+    fn walk(&mut self, root: RepoPath, in_base: bool, mirrors: bool) -> Result<()> {
+        let (mut buffer, mut spread) = (Vec::new(), SpreadNames::default());
+        self.deliver()?;
+        let mut walks = vec![self.enter_compared(root, in_base)?];
+        while let Some(walk) = walks.last_mut() {
+            let inner = match walk.next() {
+                Some(Beside::Both(listed)) => self.directory_entry(walk, &listed, &mut buffer)?,
+                Some(Beside::Base(name)) => {
+                    if mirrors && !(walk.keeps_markers && [AUTOMATIC_MARKER, CATALOG_MARKER].contains(&name.as_slice()))
+                    {
+                        self.push(&join(&walk.path, &name)?, Action::Remove);
+                    }
+                    None
+                }
+                None => {
+                    for (name, (graft, before)) in std::mem::take(&mut walk.grafts) {
+                        self.compare(&join(&walk.path, &name)?, graft.alone(None), before.as_ref(), 1);
+                    }
+                    self.linked(std::mem::take(&mut walk.linked), &mut spread)?;
+                    walks.pop();
+                    None
+                }
+            };
+            self.deliver()?;
+            if let Some((path, in_base)) = inner {
+                walks.push(self.enter_compared(path, in_base)?);
             }
         }
-        self.linked(linked)
+        Ok(())
     }
 
-    /// Compares one name; returns the directory that is to be walked next.
+    fn enter_compared(&mut self, path: RepoPath, in_base: bool) -> Result<Walk> {
+        self.tree.arrive(&path);
+        let mut base = if in_base { self.base_entries(&path)? } else { BTreeMap::new() };
+        let mut listed = self.list(&path)?;
+        let grafts = self.take_grafts(&path, &mut listed)?;
+        let is_listed = |name: &[u8]| listed.binary_search_by(|entry| entry.name.as_slice().cmp(name)).is_ok();
+        let grafts = grafts.into_iter().map(|(name, graft)| {
+            let before = if is_listed(&name) { None } else { base.remove(&name) };
+            (name, (graft, before))
+        });
+        let grafts = grafts.collect();
+        // Made by an earlier publish: the directory on disk knows nothing of them.
+        let keeps_markers = self.settings.autocatalogs.is_some()
+            && base.contains_key(AUTOMATIC_MARKER)
+            && !is_listed(AUTOMATIC_MARKER);
+        let listed = listed.into_iter().peekable();
+        Ok(Walk { path, listed, base, grafts, keeps_markers, linked: LinkedFiles::default() })
+    }
+
+    /// Compares one name; returns the directory that is to be walked next, and whether the base revision has it.
     fn directory_entry(
         &mut self,
-        directory: &mut Compared,
+        walk: &mut Walk,
         listed: &Listed,
-        graft: Option<Graft>,
         buffer: &mut Vec<u8>,
-        linked: &mut LinkedFiles,
     ) -> Result<Option<(RepoPath, bool)>> {
-        let path = directory.path.join(&listed.name).map_err(|e| refused(&directory.path, e))?;
+        let path = join(&walk.path, &listed.name)?;
         let prefix = listed.name.get(..WHITEOUT_PREFIX.len()).unwrap_or_default();
         if listed.is_whiteout_device() || prefix.eq_ignore_ascii_case(WHITEOUT_PREFIX) {
             self.warnings.push(Warning::ReservedName(path));
@@ -126,12 +175,12 @@ impl Scan<'_, '_> {
             XattrNames::default()
         };
         let Some(mut found) = self.look(&path, &listed.stat, &xattrs)? else { return Ok(None) };
-        let before = directory.base.remove(&listed.name);
+        let before = walk.base.remove(&listed.name);
         let is_directory = found.file_type == FileType::Directory;
-        if let Some(graft) = graft {
+        if let Some((graft, _)) = walk.grafts.remove(&listed.name) {
             graft.apply(&path, &mut found)?;
         } else if !is_directory && listed.stat.nlink() > 1 && listed.name != CATALOG_MARKER {
-            linked.note(&path, &listed.stat, found, before);
+            walk.linked.note(&path, &listed.stat, found, before);
             return Ok(None);
         }
         self.compare(&path, found, before.as_ref(), 1);
@@ -167,4 +216,8 @@ impl Scan<'_, '_> {
             }
         }
     }
+}
+
+fn join(directory: &RepoPath, name: &[u8]) -> Result<RepoPath> {
+    directory.join(name).map_err(|e| refused(directory, e))
 }

@@ -9,6 +9,7 @@ use nearfs_format::codec;
 use nearfs_format::counters::Counters;
 use nearfs_format::hash::{ContentHash, HashAlgorithm};
 use nearfs_format::object::{ObjectId, ObjectKind};
+use nearfs_format::path::RepoPath;
 use parking_lot::Mutex;
 
 use super::pipeline::Tally;
@@ -59,23 +60,53 @@ pub(super) fn finish(
             return Err(Error::new(ErrorKind::Internal, "finish", "catalogs: the root waits for ever"));
         }
         catalogs += ready.len() as u64;
-        let places: Vec<_> = ready.iter().map(|(id, node)| (*id, node.parent, node.mountpoint.clone())).collect();
-        let accounted: Vec<Counters> = ready.iter().map(|(_, node)| node.accounted).collect();
-        let stored = store_parallel(ready, store, values, tally)?;
-        for (((id, parent, mountpoint), accounted), stored) in places.into_iter().zip(accounted).zip(stored) {
-            let Some(parent) = parent else {
-                debug_assert_eq!(id, CatalogTree::ROOT);
+        for (place, stored) in store_parallel(ready, store, values, tally)? {
+            let Some(parent) = place.parent else {
                 return Ok(FinishedTree { root: stored, catalogs });
             };
-            let node = tree.node_mut(parent)?;
-            node.subtree += stored.total - accounted;
-            let row = NestedRow { path: mountpoint, hash: Some(stored.hash), size_bytes: stored.size_bytes };
-            node.writer.set_nested(&row)?;
+            record(&mut tree, parent, place, stored)?;
             if let Some(count) = waiting.get_mut(parent.0) {
                 *count -= 1;
             }
         }
     }
+}
+
+/// Stores the changed catalogs that `path` is not in and closes them, so that few are open whatever the size of a tree.
+/// A later change may open one again: then it is stored twice. Returns how many were stored.
+pub(super) fn finish_behind(
+    tree: &mut CatalogTree<'_>,
+    path: &RepoPath,
+    store: &dyn Store,
+    values: &CommitValues,
+    tally: &Tally,
+) -> Result<u64> {
+    let mut catalogs = 0;
+    loop {
+        let behind = tree.take_behind(path);
+        if behind.is_empty() {
+            return Ok(catalogs);
+        }
+        let changed: Vec<_> = behind.into_iter().filter(|(_, node)| node.is_dirty).collect();
+        catalogs += changed.len() as u64;
+        for (place, stored) in store_parallel(changed, store, values, tally)? {
+            if let Some(parent) = place.parent {
+                record(tree, parent, place, stored)?;
+            }
+        }
+    }
+}
+
+/// Where a catalog belongs.
+struct Place {
+    parent: Option<NodeId>,
+    mountpoint: RepoPath,
+    accounted: Counters,
+}
+
+fn record(tree: &mut CatalogTree<'_>, parent: NodeId, place: Place, stored: StoredCatalog) -> Result<()> {
+    let row = NestedRow { path: place.mountpoint, hash: Some(stored.hash), size_bytes: stored.size_bytes };
+    tree.record_nested(parent, row, stored.total, place.accounted)
 }
 
 /// Marks the ancestors of changed catalogs as changed; returns for every catalog how many changed ones lie directly
@@ -115,7 +146,10 @@ fn store_parallel(
     store: &dyn Store,
     values: &CommitValues,
     tally: &Tally,
-) -> Result<Vec<StoredCatalog>> {
+) -> Result<Vec<(Place, StoredCatalog)>> {
+    let place =
+        |node: &Node| Place { parent: node.parent, mountpoint: node.mountpoint.clone(), accounted: node.accounted };
+    let places: Vec<_> = ready.iter().map(|(_, node)| place(node)).collect();
     let jobs: Vec<Mutex<Option<Node>>> = ready.into_iter().map(|(_, node)| Mutex::new(Some(node))).collect();
     let results: Vec<Mutex<Option<Result<StoredCatalog>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
@@ -129,7 +163,7 @@ fn store_parallel(
             }
         }
     };
-    if jobs.len() == 1 {
+    if jobs.len() <= 1 {
         work();
     } else {
         std::thread::scope(|scope| {
@@ -139,7 +173,8 @@ fn store_parallel(
         });
     }
     let died = || Err(Error::new(ErrorKind::Internal, "finish", "catalogs: a worker thread died"));
-    results.into_iter().map(|result| result.into_inner().unwrap_or_else(died)).collect()
+    let stored = results.into_iter().map(|result| result.into_inner().unwrap_or_else(died));
+    places.into_iter().zip(stored).map(|(place, stored)| Ok((place, stored?))).collect()
 }
 
 fn store_one(node: Node, store: &dyn Store, values: &CommitValues, tally: &Tally) -> Result<StoredCatalog> {

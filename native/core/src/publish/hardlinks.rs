@@ -24,33 +24,44 @@ struct Name {
     before: Option<Entry>,
 }
 
-/// Files with several names, by device and inode, while a plain directory is walked.
+/// Files with several names in one directory, by device and inode.
 #[derive(Debug, Default)]
-pub(super) struct LinkedFiles(BTreeMap<(u64, u64), Vec<Name>>);
+pub(super) struct LinkedFiles(BTreeMap<(u64, u64), Names>);
+
+#[derive(Debug)]
+struct Names {
+    /// All names that the file has, in this directory or elsewhere.
+    nlink: u64,
+    names: Vec<Name>,
+}
 
 impl LinkedFiles {
     /// Notes one name.
     pub(super) fn note(&mut self, path: &RepoPath, stat: &fs::Metadata, found: Found, before: Option<Entry>) {
-        let names = self.0.entry((stat.dev(), stat.ino())).or_default();
-        names.push(Name { path: path.clone(), found, before });
+        let file = self.0.entry((stat.dev(), stat.ino()));
+        let file = file.or_insert_with(|| Names { nlink: stat.nlink(), names: Vec::new() });
+        file.names.push(Name { path: path.clone(), found, before });
     }
 }
 
+/// Files that have names outside of the directory in which they were met, by device and inode, and that name.
+#[derive(Debug, Default)]
+pub(super) struct SpreadNames(BTreeMap<(u64, u64), RepoPath>);
+
 impl Scan<'_, '_> {
-    /// Turns the files with several names into changes.
-    pub(super) fn linked(&mut self, files: LinkedFiles) -> Result<()> {
-        for names in files.0.into_values() {
-            let mut directories: BTreeMap<RepoPath, Vec<Name>> = BTreeMap::new();
-            for name in names {
-                directories.entry(name.path.parent().unwrap_or_default()).or_default().push(name);
-            }
-            if directories.len() > 1 && !self.settings.ignore_xdir_hardlinks {
-                let first = directories.values().flatten().map(|name| &name.path).min().cloned().unwrap_or_default();
+    /// Turns the files with several names in one directory into changes. A file that has names in another directory,
+    /// too, is refused, if the settings say so.
+    pub(super) fn linked(&mut self, files: LinkedFiles, spread: &mut SpreadNames) -> Result<()> {
+        for (inode, Names { nlink, names }) in files.0 {
+            if let Some(name) = names.first()
+                && !self.settings.ignore_xdir_hardlinks
+                && (names.len() as u64) < nlink
+                && let Some(other) = spread.0.insert(inode, name.path.clone())
+            {
+                let first = other.min(name.path.clone());
                 return Err(refused(&first, format!("Hardlinks across directories ({first})")));
             }
-            for names in directories.into_values() {
-                self.group(names);
-            }
+            self.group(names);
         }
         Ok(())
     }

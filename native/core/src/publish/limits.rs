@@ -4,7 +4,7 @@
 
 use nearfs_format::path::RepoPath;
 
-use super::tree::CatalogTree;
+use super::tree::{CatalogTree, NodeId};
 use super::types::{Limits, Warning};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -21,10 +21,10 @@ pub(super) fn check_file(limits: &Limits, path: &RepoPath, size_bytes: u64) -> R
     judge(limits, Warning::LargeFile(path.clone(), limit, size_bytes / MBYTE))
 }
 
-/// Compares the entries of every catalog that is about to be written with their limit.
-pub(super) fn check_catalogs(tree: &CatalogTree<'_>, limits: &Limits) -> Result<Vec<Warning>> {
+/// Compares the entries of those of `ids` that are about to be written with their limit.
+pub(super) fn check_catalogs(tree: &CatalogTree<'_>, ids: &[NodeId], limits: &Limits) -> Result<Vec<Warning>> {
     let mut warnings = Vec::new();
-    for node in tree.nodes.iter().flatten().filter(|node| node.is_dirty) {
+    for node in ids.iter().filter_map(|id| tree.node(*id).ok()).filter(|node| node.is_dirty) {
         let is_root = node.parent.is_none();
         let limit = if is_root { limits.root_kentries } else { limits.nested_kentries }.saturating_mul(KENTRIES);
         if limit == 0 || node.writer.entries_at_most()? <= limit {

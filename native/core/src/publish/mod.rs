@@ -6,7 +6,9 @@
 //! next publish removes.
 
 mod autocatalogs;
+mod behind;
 mod commit;
+mod conveyor;
 mod copying;
 mod create;
 mod directory;
@@ -18,6 +20,7 @@ mod names;
 mod overlay;
 mod pipeline;
 pub mod plan;
+mod reading;
 mod redirects;
 mod rewrite;
 mod rollback;
@@ -29,9 +32,17 @@ pub mod types;
 mod virtual_directory;
 mod xattrs;
 
+use std::path::Path;
+
+use nearfs_format::path::RepoPath;
+
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::store::Store;
+use commit::{Commit, Done};
+use conveyor::Stop;
+use pipeline::{Shared, Tally};
+use plan::Changes;
 use tree::CatalogTree;
 
 pub use create::create_repository;
@@ -52,8 +63,13 @@ pub use virtual_directory::{Snapshot, update_virtual_directory};
 /// `InvalidInput` for what must not be published, `Unsupported` for what this version cannot publish, `NotFound` and
 /// `Corrupt` for base catalogs that are missing or damaged.
 pub fn plan(store: &dyn Store, base: &BaseRevision, source: &Source, settings: &PublishSettings) -> Result<Plan> {
-    let mut tree = CatalogTree::open(store, base.root_hash)?;
-    scan::scan(&mut tree, source, settings)
+    let (source_directory, target) = (source.directory().to_owned(), source.target());
+    let mut plan = Plan { source: source_directory, target, changes: Vec::new(), warnings: Vec::new() };
+    scan::scan(&mut CatalogTree::open(store, base.root_hash)?, source, settings, &mut plan)?;
+    // Stable: a removal stays before the addition at the same path.
+    plan.changes.sort_by(|a, b| a.path.cmp(&b.path));
+    plan.warnings.sort_by(|a, b| a.path().cmp(b.path()));
+    Ok(plan)
 }
 
 /// Publishes what a plan says. The source has to be as it was when the plan was made.
@@ -68,13 +84,18 @@ pub fn execute(
     settings: &PublishSettings,
     progress: &Progress,
 ) -> Result<Committed> {
-    store.clear_leftovers()?;
-    let tree = CatalogTree::open(store, base.root_hash)?;
-    commit_plan(tree, store, plan, settings, progress)
+    let Plan { source, target, changes, warnings } = plan;
+    commit_changes(store, base, (&source, &target), settings, progress, move |sink| {
+        for warning in warnings {
+            sink.warn(warning);
+        }
+        changes.into_iter().try_for_each(|change| sink.change(change))
+    })
 }
 
-/// Publishes the changes of `source`: [`plan`] and [`execute`] in one. A source without changes makes a new revision
-/// all the same.
+/// Publishes the changes of `source`: [`plan`] and [`execute`] in one, but changes flow from the scan to the commit a
+/// few at a time, so that memory does not depend on their number. A source without changes makes a new revision all
+/// the same.
 pub fn publish(
     store: &dyn Store,
     base: &BaseRevision,
@@ -82,11 +103,11 @@ pub fn publish(
     settings: &PublishSettings,
     progress: &Progress,
 ) -> Result<Committed> {
-    store.clear_leftovers()?;
-    let mut tree = CatalogTree::open(store, base.root_hash)?;
-    commit::next_revision(&tree, settings)?;
-    let plan = scan::scan(&mut tree, source, settings)?;
-    commit_plan(tree, store, plan, settings, progress)
+    let place = (source.directory(), &source.target());
+    commit_changes(store, base, place, settings, progress, |sink| {
+        // A tree of its own: the commit changes the other one meanwhile, and the comparison is with the base.
+        scan::scan(&mut CatalogTree::open(store, base.root_hash)?, source, settings, sink)
+    })
 }
 
 /// Publishes a tar archive, which is read once and never unpacked; without one, only the deletions of `ingest`.
@@ -106,9 +127,14 @@ pub fn ingest(
     store.clear_leftovers()?;
     let mut tree = CatalogTree::open(store, base.root_hash)?;
     commit::next_revision(&tree, settings)?;
-    let tally = pipeline::Tally::default();
+    let tally = Tally::default();
     let (plan, contents) = tar::ingest(&mut tree, store, archive, ingest, settings, progress, Some(&tally))?;
-    commit_contents(tree, store, plan, contents, settings, progress, &tally)
+    let mut commit = Commit::new(tree, store, settings, &tally)?;
+    for (change, content) in plan.changes.iter().zip(contents) {
+        progress.check("commit")?;
+        commit.apply(&change.path, &change.action, content)?;
+    }
+    committed(store, commit.finish()?, &tally, settings, plan.warnings)
 }
 
 /// Compares an archive with the base revision; stores nothing. Files of equal attributes count as equal.
@@ -124,29 +150,35 @@ pub fn plan_ingest(
     Ok(tar::ingest(&mut tree, store, archive, ingest, settings, progress, None)?.0)
 }
 
-fn commit_plan(
-    tree: CatalogTree<'_>,
+/// Commits the changes that `scan` hands out; contents lie in the directory `place.0`, which stands for `place.1`.
+fn commit_changes(
     store: &dyn Store,
-    plan: Plan,
+    base: &BaseRevision,
+    (source, target): (&Path, &RepoPath),
     settings: &PublishSettings,
     progress: &Progress,
+    scan: impl FnOnce(&mut dyn Changes) -> Result<()> + Send,
 ) -> Result<Committed> {
-    let tally = pipeline::Tally::default();
-    let contents = pipeline::store_contents(store, &plan, settings, progress, &tally)?;
-    commit_contents(tree, store, plan, contents, settings, progress, &tally)
+    store.clear_leftovers()?;
+    let tally = Tally::default();
+    let mut commit = Commit::new(CatalogTree::open(store, base.root_hash)?, store, settings, &tally)?;
+    let shared = Shared { store, source, target, settings, progress, tally: &tally, stop: Stop::default() };
+    let apply = |change: &Change, content| commit.apply(&change.path, &change.action, content);
+    let warnings = conveyor::convey(&shared, scan, apply)?;
+    committed(store, commit.finish()?, &tally, settings, warnings)
 }
 
-fn commit_contents(
-    tree: CatalogTree<'_>,
+/// Makes what was stored outlast a power failure, and says what it is.
+fn committed(
     store: &dyn Store,
-    plan: Plan,
-    contents: Vec<Option<pipeline::Content>>,
+    done: Done,
+    tally: &Tally,
     settings: &PublishSettings,
-    progress: &Progress,
-    tally: &pipeline::Tally,
+    mut warnings: Vec<Warning>,
 ) -> Result<Committed> {
-    let done = commit::commit(tree, store, &plan, contents, settings, progress, tally)?;
     store.sync()?;
+    warnings.sort_by(|a, b| a.path().cmp(b.path()));
+    warnings.extend(done.warnings);
     Ok(Committed {
         root_hash: done.tree.root.hash,
         root_size_bytes: done.tree.root.size_bytes,
@@ -157,6 +189,6 @@ fn commit_contents(
         objects_reused: tally.reused(),
         catalogs_new: done.tree.catalogs,
         changes: done.changes,
-        warnings: plan.warnings.into_iter().chain(done.warnings).collect(),
+        warnings,
     })
 }

@@ -31,11 +31,14 @@ const WHITEOUT_TARGET: &[u8] = b"(overlay-whiteout)";
 const OPAQUE: [&str; 3] = ["trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque"];
 const WHITEOUT: [&str; 2] = ["trusted.overlay.whiteout", "user.overlay.whiteout"];
 
-/// A directory that is to be walked.
+/// A directory under way.
 struct Walk {
     path: RepoPath,
     /// The directory of the base revision that shows through.
     lower: Option<RepoPath>,
+    listed: std::vec::IntoIter<Listed>,
+    /// Descriptors whose names have not come yet.
+    grafts: BTreeMap<Vec<u8>, Graft>,
 }
 
 /// What one name of the upper directory says.
@@ -51,31 +54,41 @@ enum Sign {
 impl Scan<'_, '_> {
     /// Walks the upper directory.
     pub(super) fn overlay(&mut self) -> Result<()> {
-        let mut pending = vec![Walk { path: RepoPath::root(), lower: Some(RepoPath::root()) }];
         let (mut buffer, mut names) = (Vec::new(), UpperNames::default());
-        while let Some(walk) = pending.pop() {
-            let mut listed = self.list(&walk.path)?;
-            let mut grafts = self.take_grafts(&walk.path, &mut listed)?;
-            for entry in &listed {
-                let graft = grafts.remove(&entry.name);
-                if let Some(found) = self.overlay_entry(&walk, entry, graft, &mut buffer, &mut names)? {
-                    pending.push(found);
-                }
+        // Each directory is walked right after its own change. Memory holds the listings on the way down.
+        let mut walks = vec![self.enter_upper(RepoPath::root(), Some(RepoPath::root()))?];
+        while let Some(walk) = walks.last_mut() {
+            let Some(listed) = walk.listed.next() else {
+                self.overlay_grafts(walk)?;
+                self.deliver()?;
+                walks.pop();
+                continue;
+            };
+            let inner = self.overlay_entry(walk, &listed, &mut buffer, &mut names)?;
+            self.deliver()?;
+            if let Some((path, lower)) = inner {
+                walks.push(self.enter_upper(path, lower)?);
             }
-            self.overlay_grafts(&walk, grafts)?;
         }
         names.check()
     }
 
-    /// Publishes one name; returns the directory that is to be walked next.
+    fn enter_upper(&mut self, path: RepoPath, lower: Option<RepoPath>) -> Result<Walk> {
+        self.tree.arrive(lower.as_ref().unwrap_or(&path));
+        let mut listed = self.list(&path)?;
+        let grafts = self.take_grafts(&path, &mut listed)?;
+        Ok(Walk { path, lower, listed: listed.into_iter(), grafts })
+    }
+
+    /// Publishes one name; returns the directory that is to be walked next, and what shows through there.
     fn overlay_entry(
         &mut self,
-        walk: &Walk,
+        walk: &mut Walk,
         listed: &Listed,
-        graft: Option<Graft>,
         buffer: &mut Vec<u8>,
         names: &mut UpperNames,
-    ) -> Result<Option<Walk>> {
+    ) -> Result<Option<(RepoPath, Option<RepoPath>)>> {
+        let graft = walk.grafts.remove(&listed.name);
         let path = walk.path.join(&listed.name).map_err(|e| refused(&walk.path, e))?;
         let host = self.host(&path);
         let xattrs = XattrNames::of(&host, buffer)?;
@@ -105,7 +118,7 @@ impl Scan<'_, '_> {
             let lower =
                 if is_opaque(&host, &xattrs)? { None } else { lower_of(&path, walk.lower.as_ref(), &host, &xattrs)? };
             let lower = self.overlay_directory(&path, found, base, natural, lower)?;
-            return Ok(Some(Walk { path, lower }));
+            return Ok(Some((path, lower)));
         }
         self.fill_metacopy(&path, walk.lower.as_ref(), &mut found, &xattrs)?;
         if let Some(graft) = graft {
@@ -122,8 +135,8 @@ impl Scan<'_, '_> {
     }
 
     /// Publishes descriptors beside which there is nothing in the upper directory.
-    fn overlay_grafts(&mut self, walk: &Walk, grafts: BTreeMap<Vec<u8>, Graft>) -> Result<()> {
-        for (name, graft) in grafts {
+    fn overlay_grafts(&mut self, walk: &mut Walk) -> Result<()> {
+        for (name, graft) in std::mem::take(&mut walk.grafts) {
             let path = walk.path.join(&name).map_err(|e| refused(&walk.path, e))?;
             let natural = natural(walk.lower.as_ref(), &path)?;
             let base = self.base_at(natural.as_ref())?;

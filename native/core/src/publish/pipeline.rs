@@ -4,11 +4,10 @@
 //! cut reads it alone and shares its chunks with workers that are free. Memory is bounded: one file or chunk for each
 //! worker, and as many chunks waiting. Hand-over never blocks: if nobody is free, the reader does the chunk itself.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use nearfs_format::chunk::Chunk;
@@ -20,8 +19,9 @@ use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_format::path::RepoPath;
 use parking_lot::Mutex;
 
-use super::plan::{Found, Plan};
-use super::scan::host_path;
+use super::conveyor::{Stop, Ticket};
+use super::plan::Found;
+use super::reading::SourceFile;
 use super::types::PublishSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
@@ -48,6 +48,9 @@ pub(super) struct Tally {
     objects: AtomicU64,
     reused: AtomicU64,
     bytes: AtomicU64,
+    /// Changes between the scan and the commit, and the most there have been.
+    in_flight: AtomicUsize,
+    peak_in_flight: AtomicUsize,
 }
 
 impl Tally {
@@ -58,6 +61,19 @@ impl Tally {
         } else {
             self.reused.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn enter(&self) {
+        let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak_in_flight.fetch_max(now, Ordering::Relaxed);
+    }
+
+    pub(super) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn peak_in_flight(&self) -> usize {
+        self.peak_in_flight.load(Ordering::Relaxed)
     }
 
     pub(super) fn objects(&self) -> u64 {
@@ -73,95 +89,19 @@ impl Tally {
     }
 }
 
-/// Stores the content of every regular file that the plan adds. Returns one content for each change, `None` for
-/// changes without content. The first failure stops all workers.
-pub(super) fn store_contents(
-    store: &dyn Store,
-    plan: &Plan,
-    settings: &PublishSettings,
-    progress: &Progress,
-    tally: &Tally,
-) -> Result<Vec<Option<Content>>> {
-    let files: Vec<_> = plan.contents().collect();
-    progress.expect(files.len() as u64, files.iter().map(|(_, _, found)| found.size).sum());
-    let workers = settings.worker_count().clamp(1, files.len().max(1));
-    let (sender, receiver) = crossbeam_channel::bounded(settings.worker_count());
-    let shared = Shared {
-        store,
-        plan,
-        settings,
-        progress,
-        tally,
-        files: &files,
-        next: AtomicUsize::new(0),
-        is_stopped: AtomicBool::new(false),
-        failure: Mutex::new(None),
-        cut: Mutex::new(Vec::new()),
-    };
-    // A large file needs helpers even if it is the only one.
-    let helpers = if files.iter().any(|(_, _, found)| shared.sizes_for(found).is_some()) {
-        settings.worker_count()
-    } else {
-        workers
-    };
-    let wholes: Vec<(usize, Content)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..helpers)
-            .map(|_| {
-                let (sender, receiver, shared) = (sender.clone(), receiver.clone(), &shared);
-                scope.spawn(move || Worker::new(shared).run(sender, &receiver))
-            })
-            .collect();
-        drop(sender);
-        threads.into_iter().flat_map(|thread| join(thread, &shared)).collect()
-    });
-    if let Some(failure) = shared.failure.lock().take() {
-        return Err(failure);
-    }
-    let mut contents = vec![None; plan.changes.len()];
-    let cut = std::mem::take(&mut *shared.cut.lock());
-    let chunked = cut.into_iter().map(|file| {
-        let mut chunks = std::mem::take(&mut *file.chunks.lock());
-        chunks.sort_unstable_by_key(|chunk| chunk.offset);
-        (file.change, Content { hash: None, chunks })
-    });
-    for (index, content) in wholes.into_iter().chain(chunked) {
-        if let Some(slot) = contents.get_mut(index) {
-            *slot = Some(content);
-        }
-    }
-    Ok(contents)
-}
-
-fn join(
-    thread: std::thread::ScopedJoinHandle<'_, Vec<(usize, Content)>>,
-    shared: &Shared<'_>,
-) -> Vec<(usize, Content)> {
-    thread.join().unwrap_or_else(|_| {
-        shared.stop(Error::new(ErrorKind::Internal, "publish", "files: a worker thread died"));
-        Vec::new()
-    })
-}
-
 /// What all workers see.
-struct Shared<'p> {
-    store: &'p dyn Store,
-    plan: &'p Plan,
-    settings: &'p PublishSettings,
-    progress: &'p Progress,
-    tally: &'p Tally,
-    files: &'p [(usize, &'p RepoPath, &'p Found)],
-    next: AtomicUsize,
-    is_stopped: AtomicBool,
-    failure: Mutex<Option<Error>>,
-    cut: Mutex<Vec<Arc<CutFile>>>,
+pub(super) struct Shared<'p> {
+    pub(super) store: &'p dyn Store,
+    /// The directory on disk that stands for `target`.
+    pub(super) source: &'p Path,
+    pub(super) target: &'p RepoPath,
+    pub(super) settings: &'p PublishSettings,
+    pub(super) progress: &'p Progress,
+    pub(super) tally: &'p Tally,
+    pub(super) stop: Stop,
 }
 
 impl Shared<'_> {
-    fn stop(&self, error: Error) {
-        self.is_stopped.store(true, Ordering::Relaxed);
-        self.failure.lock().get_or_insert(error);
-    }
-
     /// Returns how to cut a file, `None` if it stays whole.
     fn sizes_for(&self, found: &Found) -> Option<ChunkSizes> {
         self.settings.chunk_sizes.filter(|sizes| found.size > sizes.min())
@@ -169,72 +109,109 @@ impl Shared<'_> {
 }
 
 /// A file in several chunks, which come back in any order.
-struct CutFile {
-    change: usize,
+pub(super) struct CutFile {
+    ticket: Mutex<Option<Ticket>>,
     chunks: Mutex<Vec<Chunk>>,
+    /// Chunks that are not stored yet, and one for the reader.
+    left: AtomicUsize,
+}
+
+impl CutFile {
+    fn new(ticket: Ticket) -> Self {
+        Self { ticket: Mutex::new(Some(ticket)), chunks: Mutex::new(Vec::new()), left: AtomicUsize::new(1) }
+    }
+
+    /// One part is done; the last one completes the file.
+    fn release(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1
+            && let Some(ticket) = self.ticket.lock().take()
+        {
+            let mut chunks = std::mem::take(&mut *self.chunks.lock());
+            chunks.sort_unstable_by_key(|chunk| chunk.offset);
+            ticket.done(Some(Content { hash: None, chunks }));
+        }
+    }
 }
 
 /// One chunk on its way to whoever is free.
-struct Piece {
+pub(super) struct Piece {
     file: Arc<CutFile>,
     offset: u64,
     bytes: Vec<u8>,
 }
 
+/// What a file turned out to be.
+enum Outcome {
+    Whole(ContentHash, Ticket),
+    Cut(Arc<CutFile>),
+}
+
 /// One thread's tools.
-struct Worker<'s, 'p> {
+pub(super) struct Worker<'s, 'p> {
     shared: &'s Shared<'p>,
     deflater: Deflater,
     read: Vec<u8>,
     stored: Vec<u8>,
-    wholes: Vec<(usize, Content)>,
 }
 
 impl<'s, 'p> Worker<'s, 'p> {
-    fn new(shared: &'s Shared<'p>) -> Self {
-        Self { shared, deflater: Deflater::new(), read: Vec::new(), stored: Vec::new(), wholes: Vec::new() }
+    pub(super) fn new(shared: &'s Shared<'p>) -> Self {
+        let deflater = Deflater::with_effort(shared.settings.effort);
+        Self { shared, deflater, read: Vec::new(), stored: Vec::new() }
     }
 
-    fn run(mut self, sender: Sender<Piece>, receiver: &Receiver<Piece>) -> Vec<(usize, Content)> {
-        let files = self.shared.files;
-        while let Some((change, path, found)) = files.get(self.shared.next.fetch_add(1, Ordering::Relaxed)) {
-            while let Ok(piece) = receiver.try_recv() {
-                self.attempt(|worker| worker.piece(piece));
+    /// Works until no more files can come and all chunks are stored. Never ends early: what cannot be done after a
+    /// failure is taken and dropped, so that nobody waits for it.
+    pub(super) fn run(mut self, jobs: &Receiver<Ticket>, sender: Sender<Piece>, pieces: &Receiver<Piece>) {
+        loop {
+            crossbeam_channel::select! {
+                recv(pieces) -> piece => if let Ok(piece) = piece { self.attempt(|worker| worker.piece(piece)) },
+                recv(jobs) -> ticket => match ticket {
+                    Ok(ticket) => self.attempt(|worker| worker.file(ticket, &sender)),
+                    Err(_) => break,
+                },
             }
-            self.attempt(|worker| worker.file(*change, path, found, &sender));
         }
         // When the last reader has dropped its sender, no more pieces can come.
         drop(sender);
-        for piece in receiver {
+        for piece in pieces {
             self.attempt(|worker| worker.piece(piece));
         }
-        self.wholes
     }
 
     fn attempt(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) {
-        if self.shared.is_stopped.load(Ordering::Relaxed) {
+        if self.shared.stop.is_set() {
             return;
         }
         let result = self.shared.progress.check("publish files").and_then(|()| work(self));
         if let Err(error) = result {
             self.deflater.reset();
-            self.shared.stop(error);
+            self.shared.stop.set(error);
         }
         self.read.shrink_to(KEEP_BUFFER_BYTES);
         self.stored.shrink_to(KEEP_BUFFER_BYTES);
     }
 
-    fn file(&mut self, change: usize, path: &RepoPath, found: &Found, sender: &Sender<Piece>) -> Result<()> {
-        let mut source = SourceFile::open(&self.shared.plan.source, &self.shared.plan.target, path, found)?;
-        if let Some(sizes) = self.shared.sizes_for(found) {
-            self.cut(change, &mut source, sizes, sender)?;
+    fn file(&mut self, ticket: Ticket, sender: &Sender<Piece>) -> Result<()> {
+        let job = Arc::clone(ticket.job());
+        let Some(found) = job.found() else {
+            ticket.done(None);
+            return Ok(());
+        };
+        let mut source = SourceFile::open(self.shared.source, self.shared.target, job.path(), found)?;
+        let outcome = if let Some(sizes) = self.shared.sizes_for(found) {
+            self.cut(ticket, &mut source, sizes, sender)?
+        } else if found.size > WHOLE_LIMIT_BYTES {
+            Outcome::Whole(self.stream(&mut source)?, ticket)
         } else {
-            let hash =
-                if found.size > WHOLE_LIMIT_BYTES { self.stream(&mut source)? } else { self.whole(&mut source)? };
-            self.wholes.push((change, Content { hash: Some(hash), chunks: Vec::new() }));
-        }
+            Outcome::Whole(self.whole(&mut source)?, ticket)
+        };
         source.check_unchanged()?;
         self.shared.progress.add_file();
+        match outcome {
+            Outcome::Whole(hash, ticket) => ticket.done(Some(Content { hash: Some(hash), chunks: Vec::new() })),
+            Outcome::Cut(file) => file.release(),
+        }
         Ok(())
     }
 
@@ -282,12 +259,12 @@ impl<'s, 'p> Worker<'s, 'p> {
     /// A file that may be cut. One without a cut mark is stored whole (5.1).
     fn cut(
         &mut self,
-        change: usize,
+        ticket: Ticket,
         source: &mut SourceFile<'_>,
         sizes: ChunkSizes,
         sender: &Sender<Piece>,
-    ) -> Result<()> {
-        let file = Arc::new(CutFile { change, chunks: Mutex::new(Vec::new()) });
+    ) -> Result<Outcome> {
+        let file = Arc::new(CutFile::new(ticket));
         let mut chunker = Chunker::new(sizes);
         let (mut offset, mut bytes) = (0, Vec::new());
         let mut block = vec![0; BLOCK_BYTES];
@@ -304,17 +281,20 @@ impl<'s, 'p> Worker<'s, 'p> {
                 rest = &rest[length..];
                 let piece = Piece { file: Arc::clone(&file), offset, bytes: std::mem::take(&mut bytes) };
                 offset = chunker.chunk_start();
+                file.left.fetch_add(1, Ordering::Relaxed);
                 self.hand_over(piece, sender)?;
             }
             bytes.extend_from_slice(rest);
         }
         if offset == 0 {
             let hash = self.store(&bytes, ObjectKind::File)?;
-            self.wholes.push((change, Content { hash: Some(hash), chunks: Vec::new() }));
-            return Ok(());
+            let lost =
+                || Error::new(ErrorKind::Internal, "publish", format!("{}: it was completed twice", source.path));
+            return Ok(Outcome::Whole(hash, file.ticket.lock().take().ok_or_else(lost)?));
         }
-        self.shared.cut.lock().push(Arc::clone(&file));
-        self.piece(Piece { file, offset, bytes })
+        file.left.fetch_add(1, Ordering::Relaxed);
+        self.piece(Piece { file: Arc::clone(&file), offset, bytes })?;
+        Ok(Outcome::Cut(file))
     }
 
     fn hand_over(&mut self, piece: Piece, sender: &Sender<Piece>) -> Result<()> {
@@ -328,6 +308,7 @@ impl<'s, 'p> Worker<'s, 'p> {
         let hash = self.store(&piece.bytes, ObjectKind::Chunk)?;
         let size = piece.bytes.len() as u64;
         piece.file.chunks.lock().push(Chunk { offset: piece.offset, size, hash });
+        piece.file.release();
         Ok(())
     }
 
@@ -337,8 +318,7 @@ impl<'s, 'p> Worker<'s, 'p> {
             Compression::None => bytes,
             Compression::Zlib => {
                 self.stored.clear();
-                self.deflater.push(bytes, &mut self.stored);
-                self.deflater.finish(&mut self.stored);
+                self.deflater.whole(bytes, &mut self.stored);
                 self.stored.as_slice()
             }
         };
@@ -347,75 +327,4 @@ impl<'s, 'p> Worker<'s, 'p> {
         tally.count(outcome, stored.len() as u64);
         Ok(hash)
     }
-}
-
-/// A file being read, which has to stay what the scan saw.
-struct SourceFile<'p> {
-    file: File,
-    path: &'p RepoPath,
-    found: &'p Found,
-    read_bytes: u64,
-}
-
-impl<'p> SourceFile<'p> {
-    fn open(source: &std::path::Path, target: &RepoPath, path: &'p RepoPath, found: &'p Found) -> Result<Self> {
-        let host = host_path(source, target, path);
-        // Not through a symlink, and not waiting for the writer of a fifo, if one took the file's place.
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(&host).map_err(|e| {
-            if e.kind() == io::ErrorKind::NotFound {
-                changed(path, "it vanished")
-            } else {
-                Error::io("read", host.display().to_string(), e)
-            }
-        })?;
-        let source = Self { file, path, found, read_bytes: 0 };
-        source.check_stat()?;
-        Ok(source)
-    }
-
-    fn check_stat(&self) -> Result<()> {
-        let stat = self.file.metadata().map_err(|e| Error::io("read", self.path.to_string(), e))?;
-        let mtime = (stat.mtime(), stat.mtime_nsec());
-        if !stat.is_file() || stat.len() != self.found.size || mtime != (self.found.mtime, self.found.mtime_ns.into()) {
-            return Err(changed(self.path, "it changed"));
-        }
-        Ok(())
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        loop {
-            match self.file.read(buffer) {
-                Ok(count) => {
-                    self.read_bytes += count as u64;
-                    return Ok(count);
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::io("read", self.path.to_string(), e)),
-            }
-        }
-    }
-
-    fn read_all(&mut self, bytes: &mut Vec<u8>) -> Result<()> {
-        bytes.reserve(self.found.size as usize + 1);
-        // One byte more than announced shows that the file grew.
-        let count = (&self.file)
-            .take(self.found.size + 1)
-            .read_to_end(bytes)
-            .map_err(|e| Error::io("read", self.path.to_string(), e))?;
-        self.read_bytes += count as u64;
-        Ok(())
-    }
-
-    fn check_unchanged(&self) -> Result<()> {
-        if self.read_bytes != self.found.size {
-            return Err(changed(self.path, "it changed its size"));
-        }
-        self.check_stat()
-    }
-}
-
-fn changed(path: &RepoPath, what: &str) -> Error {
-    let subject = format!("{path}: {what} while it was being published; nothing was committed, publish again");
-    Error::new(ErrorKind::Busy, "publish", subject)
 }

@@ -1,9 +1,8 @@
 //! What a publish will change, as a value: made by the scan, printed by a dry run, executed by the commit.
 //!
-//! Owns no I/O. Changes are sorted by path, so a directory comes before what is in it, and a removal before the
-//! addition that takes its place.
+//! Owns no I/O. Changes come name by name, so a directory comes directly before what is in it, and a removal before
+//! the addition that takes its place. A publish never holds a whole plan: changes flow through [`Changes`].
 
-use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -14,6 +13,7 @@ use nearfs_format::path::RepoPath;
 use nearfs_format::xattr::XattrList;
 
 use super::types::Warning;
+use crate::error::Result;
 
 /// The file that makes its directory a nested catalog.
 pub const CATALOG_MARKER: &[u8] = b".cvmfscatalog";
@@ -97,6 +97,47 @@ pub struct Change {
     pub action: Action,
 }
 
+impl Change {
+    /// Returns the lines that a verbose listing has for the change.
+    pub fn listing(&self) -> impl Iterator<Item = Listed> + use<> {
+        let (label, boundary) = match self.action {
+            Action::Add(_) => (Label::Add, Some(Label::CatalogAdd)),
+            Action::Copy { .. } | Action::Link { replaces: false, .. } => (Label::Add, None),
+            Action::Remove => (Label::Remove, Some(Label::CatalogRemove)),
+            Action::Replace(_) | Action::Touch(_) | Action::Link { .. } => (Label::Modify, None),
+        };
+        let boundary =
+            boundary.zip(marked_directory(&self.path)).map(|(label, directory)| Listed { label, path: directory });
+        std::iter::once(Listed { label, path: self.path.clone() }).chain(boundary)
+    }
+}
+
+/// Takes changes one by one, as a scan finds them. Whoever calls it has to name a directory before what is in it, and
+/// a removal before the addition that takes its place; names in order keep few catalogs open.
+pub(super) trait Changes {
+    /// Takes one change. Blocks while too many are under way; an error ends the scan.
+    fn change(&mut self, change: Change) -> Result<()>;
+
+    /// Takes a warning.
+    fn warn(&mut self, warning: Warning);
+
+    /// Fails once nobody wants more changes.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Changes for Plan {
+    fn change(&mut self, change: Change) -> Result<()> {
+        self.changes.push(change);
+        Ok(())
+    }
+
+    fn warn(&mut self, warning: Warning) {
+        self.warnings.push(warning);
+    }
+}
+
 /// The changes of one publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -172,44 +213,6 @@ impl Plan {
 
     /// Returns the lines of a verbose listing.
     pub fn listing(&self) -> impl Iterator<Item = Listed> {
-        self.changes.iter().flat_map(|change| {
-            let (label, boundary) = match change.action {
-                Action::Add(_) => (Label::Add, Some(Label::CatalogAdd)),
-                Action::Copy { .. } | Action::Link { replaces: false, .. } => (Label::Add, None),
-                Action::Remove => (Label::Remove, Some(Label::CatalogRemove)),
-                Action::Replace(_) | Action::Touch(_) | Action::Link { .. } => (Label::Modify, None),
-            };
-            let boundary = boundary
-                .zip(marked_directory(&change.path))
-                .map(|(label, directory)| Listed { label, path: directory });
-            std::iter::once(Listed { label, path: change.path.clone() }).chain(boundary)
-        })
-    }
-
-    /// Returns the directories whose marker appears.
-    pub(super) fn markers_added(&self) -> HashSet<RepoPath> {
-        self.marked(|action| matches!(action, Action::Add(_)))
-    }
-
-    /// Returns the directories whose marker vanishes.
-    pub(super) fn markers_removed(&self) -> HashSet<RepoPath> {
-        self.marked(|action| matches!(action, Action::Remove))
-    }
-
-    fn marked(&self, wanted: impl Fn(&Action) -> bool) -> HashSet<RepoPath> {
-        let changes = self.changes.iter().filter(|change| wanted(&change.action));
-        changes.filter_map(|change| marked_directory(&change.path)).collect()
-    }
-
-    /// Returns the regular files whose content has to be stored: index of the change, path and what was found.
-    pub(super) fn contents(&self) -> impl Iterator<Item = (usize, &RepoPath, &Found)> {
-        self.changes.iter().enumerate().filter_map(|(index, change)| match &change.action {
-            Action::Add(found) | Action::Replace(found)
-                if found.file_type == FileType::Regular && found.given.is_none() =>
-            {
-                Some((index, &change.path, found))
-            }
-            _ => None,
-        })
+        self.changes.iter().flat_map(Change::listing)
     }
 }

@@ -12,44 +12,43 @@ use std::path::{Path, PathBuf};
 use nearfs_format::dirent::FileType;
 use nearfs_format::path::{RepoPath, check_name};
 
-use super::plan::{Action, Change, Found, Plan};
+use super::plan::{Action, Change, Changes, Found};
 use super::tree::CatalogTree;
 use super::types::{PublishSettings, Source, Warning};
 use super::xattrs::XattrNames;
 use super::{limits, names};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Compares a source with the base revision.
-pub(super) fn scan(tree: &mut CatalogTree<'_>, source: &Source, settings: &PublishSettings) -> Result<Plan> {
-    let (Source::Overlay { upper: directory }
-    | Source::Directory { path: directory }
-    | Source::Subtree { path: directory, .. }) = source;
+/// Compares a source with the base revision; `sink` gets every change as it is found.
+pub(super) fn scan(
+    tree: &mut CatalogTree<'_>,
+    source: &Source,
+    settings: &PublishSettings,
+    sink: &mut dyn Changes,
+) -> Result<()> {
+    let directory = source.directory();
     let mut scan = Scan {
         tree,
         settings,
-        source: directory.clone(),
-        target: RepoPath::root(),
+        source: directory.to_owned(),
+        target: source.target(),
         owner: None,
         changes: Vec::new(),
         warnings: Vec::new(),
+        sink,
     };
     let stat = fs::metadata(directory).map_err(|e| Error::io("scan", directory.display().to_string(), e))?;
     if !stat.is_dir() {
         return Err(refused(&RepoPath::root(), format!("{} is not a directory", directory.display())));
     }
     match source {
-        Source::Overlay { .. } => scan.overlay()?,
-        Source::Directory { .. } => scan.directory(true)?,
-        Source::Subtree { target, mirrors, owner, .. } => {
-            (scan.target, scan.owner) = (target.clone(), *owner);
-            scan.subtree(&stat, *mirrors)?;
+        Source::Overlay { .. } => scan.overlay(),
+        Source::Directory { .. } => scan.directory(true),
+        Source::Subtree { mirrors, owner, .. } => {
+            scan.owner = *owner;
+            scan.subtree(&stat, *mirrors)
         }
     }
-    let Scan { source, target, mut changes, mut warnings, .. } = scan;
-    // Stable: a removal stays before the addition at the same path.
-    changes.sort_by(|a, b| a.path.cmp(&b.path));
-    warnings.sort_by(|a, b| a.path().cmp(b.path()));
-    Ok(Plan { source, target, changes, warnings })
 }
 
 /// A scan under way.
@@ -61,8 +60,10 @@ pub(super) struct Scan<'t, 's> {
     pub(super) target: RepoPath,
     /// Owner and group of everything, where they are not those of the files.
     pub(super) owner: Option<(u32, u32)>,
+    /// What the present entry brought; [`Scan::deliver`] passes it on.
     pub(super) changes: Vec<Change>,
     pub(super) warnings: Vec<Warning>,
+    sink: &'t mut dyn Changes,
 }
 
 /// One name in a directory on disk.
@@ -81,6 +82,13 @@ impl Listed {
 impl Scan<'_, '_> {
     pub(super) fn push(&mut self, path: &RepoPath, action: Action) {
         self.changes.push(Change { path: path.clone(), action });
+    }
+
+    /// Passes on what has been found so far. Called after every entry: nothing piles up.
+    pub(super) fn deliver(&mut self) -> Result<()> {
+        self.sink.check()?;
+        self.warnings.drain(..).for_each(|warning| self.sink.warn(warning));
+        self.changes.drain(..).try_for_each(|change| self.sink.change(change))
     }
 
     /// Returns where a path lies on disk.

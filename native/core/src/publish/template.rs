@@ -7,9 +7,9 @@ use nearfs_format::dirent::{EntryFlags, Hardlinks};
 use nearfs_format::path::RepoPath;
 
 use super::commit::{next_revision, values};
-use super::finish::finish;
+use super::finish::{finish, finish_behind};
 use super::pipeline::Tally;
-use super::tree::CatalogTree;
+use super::tree::{CatalogTree, OPEN_CATALOGS};
 use super::types::{BaseRevision, ChangeCounts, Committed, PublishSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
@@ -47,12 +47,18 @@ pub fn copy_directory(
     entry.flags = EntryFlags(EntryFlags::DIRECTORY);
     entry.hardlinks = Hardlinks { group: 0, linkcount: 2 };
     tree.add(to, &entry, &[])?;
-    let copied = tree.copy_subtree(&mut origin, from, to)?;
+    let revision = next_revision(&tree, settings)?;
+    let (tally, values, mut closed) = (Tally::default(), values(settings, revision), 0);
+    let mut arrive = |tree: &mut CatalogTree<'_>, path: &RepoPath| {
+        if tree.open_catalogs() > OPEN_CATALOGS {
+            closed += finish_behind(tree, path, store, &values, &tally)?;
+        }
+        Ok(())
+    };
+    let copied = tree.copy_subtree(&mut origin, from, to, &mut arrive)?;
     tree.recount_links(&parent)?;
     drop(origin);
-    let revision = next_revision(&tree, settings)?;
-    let tally = Tally::default();
-    let done = finish(tree, store, &values(settings, revision), &tally)?;
+    let done = finish(tree, store, &values, &tally)?;
     store.sync()?;
     Ok(Committed {
         root_hash: done.root.hash,
@@ -62,7 +68,7 @@ pub fn copy_directory(
         objects_new: tally.objects(),
         bytes_new: tally.bytes(),
         objects_reused: tally.reused(),
-        catalogs_new: done.catalogs,
+        catalogs_new: done.catalogs + closed,
         changes: ChangeCounts {
             files_added: copied.files,
             directories_added: copied.directories + 1,

@@ -4,7 +4,7 @@
 //! mountpoint, nested rows, subtree counters. Opens a catalog when a change first needs it and never more than that.
 //! Belongs to one thread; `finish` finishes independent catalogs in parallel. Source: format.md 4.9, 4.12, 10.1, 10.6.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use nearfs_format::chunk::Chunk;
@@ -22,6 +22,9 @@ use crate::store::verify::read_verified;
 
 /// Largest uncompressed catalog that is accepted: a hundred times the reference's limit of entries.
 const CATALOG_LIMIT_BYTES: u64 = 4 << 30;
+
+/// Catalogs that stay open although the walk has left them. Beyond it they are finished and closed.
+pub(super) const OPEN_CATALOGS: usize = 32;
 
 /// Index of an open catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,9 +100,14 @@ impl<'s> CatalogTree<'s> {
     }
 
     fn push(&mut self, node: Node) -> NodeId {
-        let id = NodeId(self.nodes.len());
+        // Closed catalogs leave room: a tree of any size passes through few places.
+        let free = self.nodes.iter().position(Option::is_none);
+        let id = NodeId(free.unwrap_or(self.nodes.len()));
         self.open.insert(node.mountpoint.as_bytes().to_vec(), id);
-        self.nodes.push(Some(node));
+        match self.nodes.get_mut(id.0) {
+            Some(slot) => *slot = Some(node),
+            None => self.nodes.push(Some(node)),
+        }
         id
     }
 
@@ -305,6 +313,61 @@ impl<'s> CatalogTree<'s> {
         Ok(accounted)
     }
 
+    /// Returns how many catalogs are open.
+    pub(super) fn open_catalogs(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Returns the open catalogs, each before the one around it.
+    pub(super) fn open_ids(&self) -> Vec<NodeId> {
+        self.ids_of(|_| true)
+    }
+
+    /// Returns the open catalogs that `path` is not in, each before the one around it.
+    pub(super) fn behind(&self, path: &RepoPath) -> Vec<NodeId> {
+        self.ids_of(|mountpoint| !contains(mountpoint, path))
+    }
+
+    fn ids_of(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<NodeId> {
+        let mut open: Vec<_> = self.open.iter().filter(|(mountpoint, _)| wanted(mountpoint)).collect();
+        open.sort_unstable_by(|a, b| b.cmp(a));
+        open.into_iter().map(|(_, id)| *id).collect()
+    }
+
+    /// Notes that the next questions are about `path`: drops catalogs that it is not in, unless few are open. Only for a
+    /// tree that is never changed.
+    pub(super) fn arrive(&mut self, path: &RepoPath) {
+        while self.open.len() > OPEN_CATALOGS && !self.take_behind(path).is_empty() {}
+    }
+
+    /// Takes out the open catalogs that `path` is not in and that have no open catalog below them.
+    pub(super) fn take_behind(&mut self, path: &RepoPath) -> Vec<(NodeId, Node)> {
+        self.last = None;
+        let parents: HashSet<NodeId> = self.open.values().filter_map(|id| self.node(*id).ok()?.parent).collect();
+        let is_behind = |id: &NodeId, mountpoint: &[u8]| {
+            *id != Self::ROOT && !contains(mountpoint, path) && !parents.contains(id)
+        };
+        let behind: Vec<NodeId> =
+            self.open.iter().filter(|(mountpoint, id)| is_behind(id, mountpoint)).map(|(_, id)| *id).collect();
+        self.open.retain(|_, id| !behind.contains(id));
+        behind.into_iter().filter_map(|id| self.nodes.get_mut(id.0)?.take().map(|node| (id, node))).collect()
+    }
+
+    /// Records a nested catalog that was stored, in its parent's rows and sums.
+    pub(super) fn record_nested(
+        &mut self,
+        parent: NodeId,
+        row: NestedRow,
+        total: Counters,
+        accounted: Counters,
+    ) -> Result<()> {
+        let node = self.dirty(parent)?;
+        node.subtree += total - accounted;
+        node.writer.set_nested(&row)?;
+        node.nested.insert(row.path.as_bytes().to_vec(), row);
+        Ok(())
+    }
+
     fn close_within(&mut self, path: &RepoPath) {
         self.last = None;
         for slot in &mut self.nodes {
@@ -404,6 +467,11 @@ pub(super) fn read_catalog(store: &dyn Store, row: &NestedRow, hash: ContentHash
         size_bytes => codec::inflate_exact(&stored, size_bytes),
     }
     .map_err(|e| Error::format("inflate", format!("{id} of {}", row.path), e))
+}
+
+/// Says whether `path` is the directory `mountpoint` or in it.
+fn contains(mountpoint: &[u8], path: &RepoPath) -> bool {
+    path.as_bytes().strip_prefix(mountpoint).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 fn removed_node(id: NodeId) -> Error {

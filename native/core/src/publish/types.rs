@@ -1,9 +1,10 @@
 //! Plain values that go into a publish and come out of it. No behaviour.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nearfs_format::chunker::ChunkSizes;
+use nearfs_format::codec::Effort;
 use nearfs_format::dirent::Compression;
 use nearfs_format::hash::{ContentHash, HashAlgorithm};
 use nearfs_format::manifest::DEFAULT_TTL_S;
@@ -62,6 +63,24 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// Returns the directory that is read.
+    pub fn directory(&self) -> &Path {
+        let (Self::Overlay { upper: directory }
+        | Self::Directory { path: directory }
+        | Self::Subtree { path: directory, .. }) = self;
+        directory
+    }
+
+    /// Returns the directory of the repository that it stands for.
+    pub(super) fn target(&self) -> RepoPath {
+        match self {
+            Self::Overlay { .. } | Self::Directory { .. } => RepoPath::root(),
+            Self::Subtree { target, .. } => target.clone(),
+        }
+    }
+}
+
 /// How to publish.
 #[derive(Debug, Clone)]
 pub struct PublishSettings {
@@ -69,6 +88,8 @@ pub struct PublishSettings {
     pub hash_algorithm: HashAlgorithm,
     /// How file objects are stored.
     pub compression: Compression,
+    /// How hard to deflate. Anything but the stock effort gives objects other names than the reference's.
+    pub effort: Effort,
     /// Where to cut large files; `None` stores every file whole.
     pub chunk_sizes: Option<ChunkSizes>,
     /// Store extended attributes (`CVMFS_INCLUDE_XATTRS`).
@@ -105,6 +126,7 @@ impl PublishSettings {
         Self {
             hash_algorithm: HashAlgorithm::Sha1,
             compression: Compression::Zlib,
+            effort: Effort::Stock,
             chunk_sizes: Some(ChunkSizes::default()),
             include_xattrs: false,
             mtime_ns: false,

@@ -1,0 +1,69 @@
+//! Catalogs that a commit has left: brought to a sensible size, compared with the limits, stored and closed.
+//!
+//! Owns that few catalogs are open at a time, whatever the size of a tree. A later change may open one again: then it is
+//! stored twice, and the first version is garbage. Belongs to one thread; stores catalogs in parallel.
+
+use nearfs_format::path::RepoPath;
+
+use super::finish::{CommitValues, FinishedTree, finish, finish_behind};
+use super::pipeline::Tally;
+use super::tree::{CatalogTree, NodeId, OPEN_CATALOGS};
+use super::types::{PublishSettings, Warning};
+use super::{autocatalogs, limits};
+use crate::error::Result;
+use crate::store::Store;
+
+/// What becomes of catalogs after the last change in them.
+pub(super) struct Behind<'s> {
+    store: &'s dyn Store,
+    settings: &'s PublishSettings,
+    values: CommitValues,
+    tally: &'s Tally,
+    warnings: Vec<Warning>,
+    /// Catalogs stored so far.
+    catalogs: u64,
+}
+
+impl<'s> Behind<'s> {
+    pub(super) fn new(
+        store: &'s dyn Store,
+        settings: &'s PublishSettings,
+        values: CommitValues,
+        tally: &'s Tally,
+    ) -> Self {
+        Self { store, settings, values, tally, warnings: Vec::new(), catalogs: 0 }
+    }
+
+    /// Returns the revision that the catalogs are of.
+    pub(super) fn revision(&self) -> u64 {
+        self.values.revision
+    }
+
+    /// Notes that the next changes are at `path`: catalogs that it is not in are stored and closed, unless few are open.
+    pub(super) fn arrive(&mut self, tree: &mut CatalogTree<'_>, path: &RepoPath) -> Result<()> {
+        if tree.open_catalogs() <= OPEN_CATALOGS {
+            return Ok(());
+        }
+        self.settle(tree, |tree| tree.behind(path))?;
+        self.catalogs += finish_behind(tree, path, self.store, &self.values, self.tally)?;
+        Ok(())
+    }
+
+    /// Stores every catalog that changed; returns the root and what is too large.
+    pub(super) fn finish(mut self, mut tree: CatalogTree<'_>) -> Result<(FinishedTree, Vec<Warning>)> {
+        self.settle(&mut tree, |tree| tree.open_ids())?;
+        let mut finished = finish(tree, self.store, &self.values, self.tally)?;
+        finished.catalogs += self.catalogs;
+        self.warnings.sort_by(|a, b| a.path().cmp(b.path()));
+        self.warnings.dedup_by(|a, b| a.path() == b.path());
+        Ok((finished, self.warnings))
+    }
+
+    /// Splits, merges and measures; `listed` is asked again after the balance, which makes and removes catalogs.
+    fn settle(&mut self, tree: &mut CatalogTree<'_>, listed: impl Fn(&CatalogTree<'_>) -> Vec<NodeId>) -> Result<()> {
+        let ids = listed(tree);
+        autocatalogs::balance(tree, &ids, self.settings, self.tally)?;
+        self.warnings.extend(limits::check_catalogs(tree, &listed(tree), &self.settings.limits)?);
+        Ok(())
+    }
+}
