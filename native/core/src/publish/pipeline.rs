@@ -72,6 +72,7 @@ impl Tally {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
     pub(super) fn peak_in_flight(&self) -> usize {
         self.peak_in_flight.load(Ordering::Relaxed)
     }
