@@ -73,6 +73,7 @@ class Workload:
             is_overlay=False,
             hash_algorithm="sha1",
             compression="zlib",
+            is_fast=False,
             chunk_sizes=None,
             include_xattrs=False,
             include_mtime_ns=False,

@@ -8,6 +8,7 @@ use nearfs_core::publish::{
 };
 use nearfs_core::store::local::LocalStore;
 use nearfs_format::chunker::ChunkSizes;
+use nearfs_format::codec::Effort;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -73,6 +74,7 @@ pub(crate) struct PublishRequest {
     is_overlay: bool,
     hash_algorithm: String,
     compression: String,
+    is_fast: bool,
     chunk_sizes: Option<(u64, u64, u64)>,
     include_xattrs: bool,
     include_mtime_ns: bool,
@@ -96,6 +98,7 @@ impl PublishRequest {
         let mut settings = PublishSettings::new(self.now_s);
         settings.hash_algorithm = values::algorithm(&self.hash_algorithm)?;
         settings.compression = values::compression(&self.compression)?;
+        settings.effort = if self.is_fast { Effort::Fast } else { Effort::Stock };
         settings.chunk_sizes = self.chunk_sizes.map(|(min, avg, max)| ChunkSizes::new(min, avg, max)).transpose()?;
         settings.include_xattrs = self.include_xattrs;
         settings.mtime_ns = self.include_mtime_ns;

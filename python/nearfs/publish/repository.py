@@ -181,6 +181,15 @@ class Repository:
             raise InvalidInput(message, operation="read configuration", subject=self.fqrn, exit_code=1) from None
 
     @property
+    def is_fast_deflate(self) -> bool:
+        """Tells whether new objects are deflated fast (`NEARFS_DEFLATE=fast`), which gives them names of their own."""
+        value = self.text("NEARFS_DEFLATE", "stock")
+        if value not in ("stock", "fast"):
+            message = f"NEARFS_DEFLATE={value} in {self.configuration / 'server.conf'} is not one of stock, fast"
+            raise InvalidInput(message, operation="read configuration", subject=self.fqrn, exit_code=1)
+        return value == "fast"
+
+    @property
     def chunk_sizes(self) -> tuple[int, int, int] | None:
         """Returns minimum, average and maximum chunk size in bytes, None where files are not chunked."""
         if not self.is_on("CVMFS_USE_FILE_CHUNKING", default=True):

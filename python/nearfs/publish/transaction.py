@@ -219,6 +219,7 @@ def request(
         "is_overlay": is_overlay,
         "hash_algorithm": repository.hash_algorithm.value,
         "compression": options.compression or repository.text("CVMFS_COMPRESSION_ALGORITHM", "default"),
+        "is_fast": repository.is_fast_deflate,
         "chunk_sizes": repository.chunk_sizes,
         "include_xattrs": repository.is_on("CVMFS_INCLUDE_XATTRS"),
         "include_mtime_ns": repository.is_on("CVMFS_ENABLE_MTIME_NS"),

@@ -72,7 +72,7 @@ impl Shared<'_> {
     }
 
     fn work(&self, receiver: &Receiver<Vec<Piece>>) {
-        let (mut deflater, mut buffer, mut done) = (Deflater::new(), Vec::new(), Vec::new());
+        let (mut deflater, mut buffer, mut done) = (Deflater::with_effort(self.settings.effort), Vec::new(), Vec::new());
         for piece in receiver.iter().flatten() {
             // What waits is taken in any case: the reader must not wait for ever.
             if self.is_stopped.load(Ordering::Relaxed) {
@@ -101,8 +101,7 @@ impl Shared<'_> {
             Compression::None => bytes,
             Compression::Zlib => {
                 buffer.clear();
-                deflater.push(bytes, buffer);
-                deflater.finish(buffer);
+                deflater.whole(bytes, buffer);
                 buffer.as_slice()
             }
         };
@@ -227,7 +226,7 @@ impl Intake<'_, '_> {
     /// A file that stays whole and does not fit in memory.
     fn stream(&mut self, ticket: Ticket, members: &mut Members<'_>) -> Result<()> {
         let settings = self.shared.settings;
-        let (mut deflater, mut hasher) = (Deflater::new(), Hasher::new(settings.hash_algorithm));
+        let (mut deflater, mut hasher) = (Deflater::with_effort(settings.effort), Hasher::new(settings.hash_algorithm));
         let mut writer = self.shared.store.begin()?;
         let (mut block, mut stored, mut written_bytes) = (vec![0; BLOCK_BYTES], Vec::new(), 0);
         loop {
