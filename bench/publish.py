@@ -1,9 +1,9 @@
 """Publishing, measured: `python -m bench.publish [--files N] [--catalogs N] [--rounds N] [--directory DIR] [--keep]`.
 
-Publishes a tree of small files and then one changed file in it, through the engine, with stock and with fast deflate in
-turn within each round, and reads, deflates (zlib level 6) and hashes the same files on all cores as a bound. Each publish
-runs in a process of its own, so that its processor time and its largest memory are its own. Prints medians and ratios of
-pairs; `--keep` writes a result. The reference's seconds are those of another machine of this kind, never a pair.
+Publishes a tree of small files and then one changed file in it, through the engine, with stock and with fast deflate
+within each round, and reads, deflates (zlib level 6) and hashes the same files on all cores as a bound. Each publish
+runs in a process of its own, so that its processor time and its largest memory are its own. Prints medians and ratios
+of pairs; `--keep` writes a result. The reference's seconds are those of another machine of this kind, never a pair.
 
 Owns the tree and the arithmetic. Does not measure mounts. Main thread only; the bound has a process for each core.
 """
@@ -51,7 +51,7 @@ def measure(call: dict[str, Any]) -> dict[str, Any]:
     """Publishes once in this process; returns what came of it and what it took."""
     from nearfs import _native
 
-    storage = call.pop("storage")
+    storage, call["chunk_sizes"] = call.pop("storage"), tuple(call["chunk_sizes"])
     wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
     done = _native.publish(storage, progress=_native.Progress(), **call)
     wall, after = time.perf_counter() - wall, resource.getrusage(resource.RUSAGE_SELF)
@@ -96,10 +96,19 @@ def one_round(directory: Path, tree: Path, upper: Path) -> dict[str, dict[str, A
         new = {"fqrn": "speed.example.org", "hash_algorithm": "sha1", "uid": 0, "gid": 0, "now_s": 1}
         head = _native.create_repository(str(storage), volatile=False, **new)  # type: ignore[arg-type]
         call: dict[str, Any] = {
-            **{"storage": str(storage), "base_root_hash": head["root_hash"], "is_overlay": True, "ttl_s": 240},
-            **{"hash_algorithm": "sha1", "compression": "default", "is_fast": effort == "fast", "revision": None},
-            **{"chunk_sizes": (4 << 20, 8 << 20, 16 << 20), "include_xattrs": False, "include_mtime_ns": False},
-            **{"ignore_special_files": False, "now_s": 2},
+            "storage": str(storage),
+            "base_root_hash": head["root_hash"],
+            "is_overlay": True,
+            "ttl_s": 240,
+            "hash_algorithm": "sha1",
+            "compression": "default",
+            "is_fast": effort == "fast",
+            "revision": None,
+            "chunk_sizes": (4 << 20, 8 << 20, 16 << 20),
+            "include_xattrs": False,
+            "include_mtime_ns": False,
+            "ignore_special_files": False,
+            "now_s": 2,
         }
         cells[f"tree, {effort}"] = _in_process({**call, "source": str(tree)})
         call["base_root_hash"] = cells[f"tree, {effort}"]["root_hash"]

@@ -119,3 +119,24 @@ proptest! {
         let _ = inflate_bounded(&headed, size_bytes);
     }
 }
+
+#[test]
+fn the_fast_effort_reads_back_and_stays_within_bounds() {
+    let text = b"def value(self): return self.index\n".repeat(4000);
+    let mut noise: Vec<u8> = (0..100_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    noise.truncate(99_991);
+    let mut deflater = Deflater::with_effort(Effort::Fast);
+    for content in [b"".as_slice(), b"x", &text, &noise] {
+        let mut stored = b"before".to_vec();
+        deflater.whole(content, &mut stored);
+        assert_eq!(inflate_exact(&stored[6..], content.len() as u64).unwrap(), content);
+        // In pieces it is another stream of the same content.
+        let mut streamed = Vec::new();
+        content.chunks(1000).for_each(|piece| deflater.push(piece, &mut streamed));
+        deflater.finish(&mut streamed);
+        assert_eq!(inflate_exact(&streamed, content.len() as u64).unwrap(), content);
+    }
+    let mut stock = Vec::new();
+    Deflater::new().whole(&text, &mut stock);
+    assert_eq!(stock, deflate(&text), "the stock effort gives the reference's bytes");
+}
