@@ -145,7 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
         wall = statistics.median(one[cell]["wall_s"] for one in rounds)
         cpu = statistics.median(one[cell]["cpu_s"] for one in rounds)
         peak = max(one[cell].get("peak_rss_bytes", 0) for one in rounds) >> 20
-        reference = REFERENCE_S.get(cell.partition(",")[0])
+        is_reference_tree = (options.files, options.catalogs) == (30_000, 50)
+        reference = REFERENCE_S.get(cell.partition(",")[0]) if is_reference_tree else None
         beside = f"; reference, other machine of this kind: {reference} s" if reference else ""
         print(f"{cell}: {wall:.3f} s, {cpu:.3f} s of processor time, {peak} MiB{beside}")
     pairs = [one["tree, stock"]["cpu_s"] / one["tree, fast"]["cpu_s"] for one in rounds]
