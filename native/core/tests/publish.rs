@@ -180,6 +180,32 @@ fn one_changed_file_renews_only_the_catalogs_on_its_path() {
     assert_eq!(after[""].properties["previous_revision"], before[""].hash);
 }
 
+/// More catalogs than stay open at a time: they are finished and closed on the way, each of them once.
+#[test]
+fn many_catalogs_are_finished_on_the_way() {
+    let tops: Vec<String> = (0..30).map(|number| format!("/t{number:02}")).collect();
+    let mut tree = sample();
+    for top in tops.iter().flat_map(|top| [top.clone(), format!("{top}/in")]) {
+        put(&mut tree, &top, dir());
+        put(&mut tree, &format!("{top}/{MARKER}"), file(""));
+        put(&mut tree, &format!("{top}/f"), file(&top));
+    }
+    let mut repository = Repository::new();
+    let before = repository.publish_directory(tree);
+    assert_eq!(before.len(), 64);
+    assert_eq!(repository.head.catalogs_new, 64, "none is stored twice");
+    let after = repository.edit(|tree| {
+        for top in &tops {
+            put(tree, &format!("{top}/in/f"), file("changed"));
+            put(tree, &format!("{top}-beside"), dir());
+            put(tree, &format!("{top}/plain"), dir());
+        }
+    });
+    assert_eq!(repository.head.catalogs_new, 61);
+    assert!(tops.iter().all(|top| after[top].properties["revision"] == "2"));
+    assert_eq!(std::fs::read_dir(repository.store.scratch_dir()).unwrap().count(), 0, "no temporary file stays");
+}
+
 #[test]
 fn nothing_changed_is_a_new_revision_of_the_root_alone() {
     let mut repository = Repository::new();
