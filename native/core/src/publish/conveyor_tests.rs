@@ -65,6 +65,7 @@ struct Fixture {
     settings: PublishSettings,
     progress: Progress,
     tally: Tally,
+    target: RepoPath,
 }
 
 fn fixture(room: usize) -> Fixture {
@@ -73,14 +74,15 @@ fn fixture(room: usize) -> Fixture {
     let store = Counting { inner: MemoryStore::new(), puts: AtomicUsize::new(0), room };
     let mut settings = PublishSettings::new(1);
     settings.workers = 4;
-    Fixture { source, store, settings, progress: Progress::new(), tally: Tally::default() }
+    let (progress, tally) = (Progress::new(), Tally::default());
+    Fixture { source, store, settings, progress, tally, target: RepoPath::root() }
 }
 
 impl Fixture {
     fn shared(&self) -> Shared<'_> {
         let (store, source) = (&self.store, self.source.path());
         let (settings, progress, tally) = (&self.settings, &self.progress, &self.tally);
-        Shared { store, source, settings, progress, tally, stop: Stop::default() }
+        Shared { store, source, target: &self.target, settings, progress, tally, stop: Stop::default() }
     }
 
     /// Adds one and the same file over and over.
@@ -97,6 +99,7 @@ impl Fixture {
             mtime_ns: stat.mtime_nsec() as u32,
             symlink: Vec::new(),
             xattrs: XattrList::default(),
+            given: None,
         });
         Change { path: RepoPath::parse(b"/file").unwrap(), action }
     }
@@ -116,7 +119,7 @@ fn few_changes_are_under_way_and_all_arrive_in_order() {
                 found.uid = number as u32;
             }
             handed.fetch_add(1, Ordering::SeqCst);
-            sink.change(change, Origin::Disk)?;
+            sink.change(change)?;
         }
         Ok(())
     };
@@ -143,7 +146,7 @@ fn few_changes_are_under_way_and_all_arrive_in_order() {
 fn endless(fixture: &Fixture, mut apply: impl FnMut() -> Result<()>) -> Error {
     let scan = |sink: &mut dyn Changes| loop {
         sink.check()?;
-        sink.change(fixture.change(), Origin::Disk)?;
+        sink.change(fixture.change())?;
     };
     convey(&fixture.shared(), scan, |_, _| apply()).unwrap_err()
 }
@@ -183,7 +186,7 @@ fn a_file_that_vanished_is_an_error_and_no_wait() {
     let fixture = fixture(usize::MAX);
     let change = fixture.change();
     fs::remove_file(fixture.source.path().join("file")).unwrap();
-    let scan = |sink: &mut dyn Changes| sink.change(change, Origin::Disk);
+    let scan = |sink: &mut dyn Changes| sink.change(change);
     let error = convey(&fixture.shared(), scan, |_, _| panic!("it was applied")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
 }

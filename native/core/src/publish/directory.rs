@@ -149,9 +149,8 @@ impl Scan<'_, '_> {
         });
         let grafts = grafts.collect();
         // Made by an earlier publish: the directory on disk knows nothing of them.
-        let keeps_markers = self.settings.autocatalogs.is_some()
-            && base.contains_key(AUTOMATIC_MARKER)
-            && !is_listed(AUTOMATIC_MARKER);
+        let keeps_markers =
+            self.settings.autocatalogs.is_some() && base.contains_key(AUTOMATIC_MARKER) && !is_listed(AUTOMATIC_MARKER);
         let listed = listed.into_iter().peekable();
         Ok(Walk { path, listed, base, grafts, keeps_markers, linked: LinkedFiles::default() })
     }

@@ -344,9 +344,8 @@ impl<'s> CatalogTree<'s> {
     pub(super) fn take_behind(&mut self, path: &RepoPath) -> Vec<(NodeId, Node)> {
         self.last = None;
         let parents: HashSet<NodeId> = self.open.values().filter_map(|id| self.node(*id).ok()?.parent).collect();
-        let is_behind = |id: &NodeId, mountpoint: &[u8]| {
-            *id != Self::ROOT && !contains(mountpoint, path) && !parents.contains(id)
-        };
+        let is_behind =
+            |id: &NodeId, mountpoint: &[u8]| *id != Self::ROOT && !contains(mountpoint, path) && !parents.contains(id);
         let behind: Vec<NodeId> =
             self.open.iter().filter(|(mountpoint, id)| is_behind(id, mountpoint)).map(|(_, id)| *id).collect();
         self.open.retain(|_, id| !behind.contains(id));

@@ -72,7 +72,8 @@ impl Shared<'_> {
     }
 
     fn work(&self, receiver: &Receiver<Vec<Piece>>) {
-        let (mut deflater, mut buffer, mut done) = (Deflater::with_effort(self.settings.effort), Vec::new(), Vec::new());
+        let (mut deflater, mut buffer, mut done) =
+            (Deflater::with_effort(self.settings.effort), Vec::new(), Vec::new());
         for piece in receiver.iter().flatten() {
             // What waits is taken in any case: the reader must not wait for ever.
             if self.is_stopped.load(Ordering::Relaxed) {
