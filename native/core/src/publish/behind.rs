@@ -7,7 +7,7 @@ use nearfs_format::path::RepoPath;
 
 use super::finish::{CommitValues, FinishedTree, finish, finish_behind};
 use super::pipeline::Tally;
-use super::tree::{CatalogTree, NodeId, OPEN_CATALOGS};
+use super::tree::{CatalogTree, OPEN_CATALOGS};
 use super::types::{PublishSettings, Warning};
 use super::{autocatalogs, limits};
 use crate::error::Result;
@@ -44,14 +44,14 @@ impl<'s> Behind<'s> {
         if tree.open_catalogs() <= OPEN_CATALOGS {
             return Ok(());
         }
-        self.settle(tree, |tree| tree.behind(path))?;
+        self.settle(tree, Some(path))?;
         self.catalogs += finish_behind(tree, path, self.store, &self.values, self.tally)?;
         Ok(())
     }
 
     /// Stores every catalog that changed; returns the root and what is too large.
     pub(super) fn finish(mut self, mut tree: CatalogTree<'_>) -> Result<(FinishedTree, Vec<Warning>)> {
-        self.settle(&mut tree, |tree| tree.open_ids())?;
+        self.settle(&mut tree, None)?;
         let mut finished = finish(tree, self.store, &self.values, self.tally)?;
         finished.catalogs += self.catalogs;
         self.warnings.sort_by(|a, b| a.path().cmp(b.path()));
@@ -59,10 +59,12 @@ impl<'s> Behind<'s> {
         Ok((finished, self.warnings))
     }
 
-    /// Splits, merges and measures; `listed` is asked again after the balance, which makes and removes catalogs.
-    fn settle(&mut self, tree: &mut CatalogTree<'_>, listed: impl Fn(&CatalogTree<'_>) -> Vec<NodeId>) -> Result<()> {
+    /// Splits, merges and measures what is open, or what lies behind a path.
+    fn settle(&mut self, tree: &mut CatalogTree<'_>, path: Option<&RepoPath>) -> Result<()> {
+        let listed = |tree: &CatalogTree<'_>| path.map_or_else(|| tree.open_ids(), |path| tree.behind(path));
         let ids = listed(tree);
         autocatalogs::balance(tree, &ids, self.settings, self.tally)?;
+        // Asked again: the balance makes and removes catalogs.
         self.warnings.extend(limits::check_catalogs(tree, &listed(tree), &self.settings.limits)?);
         Ok(())
     }
