@@ -36,6 +36,9 @@ class PublishRequest(TypedDict):
 
     `is_fast` deflates several times faster, which gives objects other names than the reference's.
 
+    `membership` says who may read the repository from now on: empty is everybody, None changes nothing. The maps say
+    what owners and groups on disk become: these, and what all others become (None: they stay).
+
     Limits are MiB of a file, thousand entries of a nested and of the root catalog; `autocatalogs` the largest and the
     smallest number of entries of automatic catalogs, None for no such catalogs.
     """
@@ -56,6 +59,9 @@ class PublishRequest(TypedDict):
     external: bool
     direct_io: bool
     volatile: bool
+    membership: str | None
+    uid_map: tuple[dict[int, int], int | None]
+    gid_map: tuple[dict[int, int], int | None]
     ignore_xdir_hardlinks: bool
     limits: tuple[int, int, int]
     enforce_limits: bool

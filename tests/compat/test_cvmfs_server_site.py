@@ -105,6 +105,24 @@ def test_what_root_makes_belongs_to_the_owner(publisher: Publisher) -> None:
     link = publisher.storage / f".cvmfsalt-{manifest.root_hash}C"
     assert link.resolve() == _object(publisher, manifest.root_hash).resolve()
     assert _property(publisher, "voms_authz") == "/grid/example"
+    membership = publisher.prefix / "membership"
+    membership.write_text("x509%/O=other\n")
+    for given, expected in ((membership, "x509%/O=other"), (None, "x509%/O=other"), (Path("/dev/null"), None)):
+        publisher.server("transaction", publisher.fqrn)
+        publisher.server("publish", *(("-F", given) if given else ()), publisher.fqrn)
+        assert _property(publisher, "voms_authz") == expected
+    publisher.server("transaction", publisher.fqrn)
+    refused = publisher.server("publish", "-F", "/nonexistent", publisher.fqrn, check=False)
+    assert (refused.returncode, "membership file cannot be read" in refused.stderr) == (1, True)
+    publisher.server("abort", "-f", publisher.fqrn)
+    for name, rule in (("UID", "0 1234\n"), ("GID", "* 4321\n")):
+        (publisher.prefix / name).write_text(f"# from to\n{rule}")
+        publisher.configure({f"CVMFS_{name}_MAP": str(publisher.prefix / name)})
+    with publisher.transaction() as union:
+        (union / "mapped").write_text("y")
+    owners = dict(_catalog(publisher).execute("SELECT name, uid || ':' || gid FROM catalog"))
+    assert owners["mapped"] == "1234:4321"
+    assert owners["x"] != "1234:4321"
     foreign = [path for path in _files(publisher.storage) if path.lstat().st_uid != pwd.getpwnam("daemon").pw_uid]
     assert foreign == []
 
@@ -130,6 +148,6 @@ def _root_flags(publisher: Publisher) -> dict[str, int]:
     return dict(_catalog(publisher).execute("SELECT name, flags FROM catalog"))
 
 
-def _property(publisher: Publisher, key: str) -> str:
-    [value] = _catalog(publisher).execute("SELECT value FROM properties WHERE key = ?", (key,)).fetchone()
-    return str(value)
+def _property(publisher: Publisher, key: str) -> str | None:
+    found = _catalog(publisher).execute("SELECT value FROM properties WHERE key = ?", (key,)).fetchone()
+    return str(found[0]) if found else None

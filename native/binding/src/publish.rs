@@ -14,6 +14,7 @@ use pyo3::types::PyDict;
 
 use crate::errors::Raised;
 use crate::progress::Progress;
+use crate::rewriting::{GivenMap, owner_map};
 use crate::values;
 
 pub(crate) fn committed<'py>(py: Python<'py>, done: &Committed) -> PyResult<Bound<'py, PyDict>> {
@@ -85,6 +86,9 @@ pub(crate) struct PublishRequest {
     external: bool,
     direct_io: bool,
     volatile: bool,
+    membership: Option<String>,
+    uid_map: GivenMap,
+    gid_map: GivenMap,
     ignore_xdir_hardlinks: bool,
     /// MiB of a file, thousand entries of a nested and of the root catalog; 0 is no limit.
     limits: (u64, u64, u64),
@@ -106,6 +110,9 @@ impl PublishRequest {
         settings.is_external = self.external;
         settings.direct_io = self.direct_io;
         settings.volatile = self.volatile;
+        settings.membership.clone_from(&self.membership);
+        settings.users = owner_map(self.uid_map.clone());
+        settings.groups = owner_map(self.gid_map.clone());
         settings.ttl_s = self.ttl_s;
         settings.manual_revision = self.revision;
         settings.ignore_xdir_hardlinks = self.ignore_xdir_hardlinks;

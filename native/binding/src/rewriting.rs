@@ -15,15 +15,18 @@ use crate::publish::committed;
 use crate::values;
 
 /// Ids to be replaced, and what all others become.
-type GivenMap = (HashMap<u32, u32>, Option<u32>);
+pub(crate) type GivenMap = (HashMap<u32, u32>, Option<u32>);
 
-fn owner_map(given: Option<GivenMap>) -> OwnerMap {
-    given.map_or_else(OwnerMap::default, |(exact, otherwise)| OwnerMap { exact, otherwise })
+pub(crate) fn owner_map((exact, otherwise): GivenMap) -> OwnerMap {
+    OwnerMap { exact, otherwise }
 }
 
 fn rule(name: &str, uid_map: Option<GivenMap>, gid_map: Option<GivenMap>) -> Result<Rewrite, Raised> {
     match name {
-        "owners" => Ok(Rewrite::Owners { users: owner_map(uid_map), groups: owner_map(gid_map) }),
+        "owners" => Ok(Rewrite::Owners {
+            users: owner_map(uid_map.unwrap_or_default()),
+            groups: owner_map(gid_map.unwrap_or_default()),
+        }),
         "hardlinks" => Ok(Rewrite::BreakHardlinks),
         "bulk-hashes" => Ok(Rewrite::DropBulkHashes),
         "statistics" => Ok(Rewrite::Statistics),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from nearfs.cli import output, summary
 from nearfs.cli.asking import confirm
-from nearfs.errors import Busy
+from nearfs.errors import Busy, InvalidInput
 from nearfs.publish import collection, site, transaction, users
 from nearfs.publish.repository import Repository
 
@@ -24,7 +24,23 @@ if TYPE_CHECKING:
     from nearfs.records import Committed
 
 _INTERRUPTED = 4
+_MEMBERSHIP_LIMIT_BYTES = 16 << 10
 _RETRY_S = (0.5, 5.0)
+
+
+def read_membership(path: str) -> str:
+    """Returns who may read the repository from a file; an empty one means everybody."""
+    try:
+        with open(path, "rb") as source:
+            content = source.read(_MEMBERSHIP_LIMIT_BYTES + 1)
+        text = content.decode("utf-8").rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"the membership file cannot be read: {error} (-F)"
+        raise InvalidInput(message, operation="publish", subject=path, exit_code=1) from None
+    if len(content) > _MEMBERSHIP_LIMIT_BYTES:
+        message = f"the membership file {path} has more than {_MEMBERSHIP_LIMIT_BYTES} bytes (-F)"
+        raise InvalidInput(message, operation="publish", subject=path, exit_code=1)
+    return text
 
 
 def begin(name: str, path: str, *, copy: tuple[str, str] | None, retry_s: float | None) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearfs import files, hashes, signing, whitelist
-from nearfs.config import layers, names, syntax
+from nearfs.config import layers, names, syntax, values
 from nearfs.errors import Corrupt, InvalidInput, NotFound, PermissionDenied, Unsupported
 from nearfs.publish import site
 from nearfs.publish.places import Places
@@ -188,6 +188,13 @@ class Repository:
             message = f"NEARFS_DEFLATE={value} in {self.configuration / 'server.conf'} is not one of stock, fast"
             raise InvalidInput(message, operation="read configuration", subject=self.fqrn, exit_code=1)
         return value == "fast"
+
+    def id_map(self, name: str) -> tuple[dict[int, int], int | None]:
+        """Returns what users (`CVMFS_UID_MAP`) or groups (`CVMFS_GID_MAP`) on disk become, and what all others do."""
+        settings = layers.Settings(fqrn=self.fqrn)
+        settings.set(name, self.text(name), str(self.configuration / "server.conf"))
+        found = values.read_id_map(settings, name)
+        return ({}, None) if found is None else (found.exact, found.otherwise)
 
     @property
     def chunk_sizes(self) -> tuple[int, int, int] | None:

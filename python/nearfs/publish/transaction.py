@@ -145,6 +145,7 @@ class PublishOptions:
     force: bool = False
     external: bool | None = None
     direct_io: bool = False
+    membership: str | None = None
     before_commit: Callable[[], None] | None = None
 
 
@@ -230,6 +231,9 @@ def request(
         "external": repository.is_on("CVMFS_EXTERNAL_DATA") if options.external is None else options.external,
         "direct_io": options.direct_io,
         "volatile": False,
+        "membership": options.membership,
+        "uid_map": repository.id_map("CVMFS_UID_MAP"),
+        "gid_map": repository.id_map("CVMFS_GID_MAP"),
         "ignore_xdir_hardlinks": repository.is_on("CVMFS_IGNORE_XDIR_HARDLINKS", default=True),
         "limits": repository.limits,
         "enforce_limits": repository.is_on("CVMFS_ENFORCE_LIMITS"),

@@ -17,6 +17,11 @@ pub struct OwnerMap {
 }
 
 impl OwnerMap {
+    /// Returns what an id becomes.
+    pub fn of(&self, id: u32) -> u32 {
+        self.new_id(id).unwrap_or(id)
+    }
+
     fn new_id(&self, id: u32) -> Option<u32> {
         self.exact.get(&id).copied().or(self.otherwise).filter(|new| *new != id)
     }

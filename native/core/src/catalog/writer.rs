@@ -140,6 +140,14 @@ impl CatalogWriter {
         self.database.set_property(key, value)
     }
 
+    /// Says who may read the repository; an empty text means everybody. Only for root catalogs.
+    pub fn set_membership(&self, requirement: &str) -> Result<()> {
+        if requirement.is_empty() {
+            return self.database.execute("DELETE FROM properties WHERE key = 'voms_authz'", &[]).map(drop);
+        }
+        self.set_property("voms_authz", requirement)
+    }
+
     fn write_root_prefix(&self) -> Result<()> {
         let path = crate::database::Text(self.mountpoint.as_bytes());
         let sql = "INSERT OR REPLACE INTO properties (key, value) VALUES ('root_prefix', ?1)";

@@ -33,6 +33,7 @@ pub(super) fn values(settings: &PublishSettings, revision: u64) -> CommitValues 
         revision,
         ttl_s: settings.ttl_s,
         is_volatile: settings.volatile,
+        membership: settings.membership.clone(),
         workers: settings.worker_count(),
     }
 }

@@ -37,7 +37,7 @@ pub fn create_repository(store: &dyn Store, new: &NewRepository) -> Result<Commi
     };
     writer.insert(&RepoPath::root(), &root, &[])?;
     if let Some(requirement) = &new.voms_authz {
-        writer.set_property("voms_authz", requirement)?;
+        writer.set_membership(requirement)?;
     }
     // Without a TTL property: the first publish writes it (10.9).
     let seal = Seal {

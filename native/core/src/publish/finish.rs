@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
 
 /// What a commit writes into every catalog, or into the root alone.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct CommitValues {
     pub(super) hash_algorithm: HashAlgorithm,
     pub(super) now: i64,
@@ -27,6 +27,8 @@ pub(super) struct CommitValues {
     pub(super) revision: u64,
     pub(super) ttl_s: u64,
     pub(super) is_volatile: bool,
+    /// A new membership requirement of the root catalog.
+    pub(super) membership: Option<String>,
     pub(super) workers: usize,
 }
 
@@ -187,6 +189,9 @@ fn store_one(node: Node, store: &dyn Store, values: &CommitValues, tally: &Tally
         ttl_s: is_root.then_some(values.ttl_s),
         is_volatile: is_root && values.is_volatile,
     };
+    if let Some(requirement) = values.membership.as_ref().filter(|_| is_root) {
+        node.writer.set_membership(requirement)?;
+    }
     let finished = node.writer.finish(&seal, node.subtree)?;
     let (hash, size_bytes) = store_catalog(store, values.hash_algorithm, &finished.bytes, tally)?;
     Ok(StoredCatalog { hash, size_bytes, total: finished.counters.total() })

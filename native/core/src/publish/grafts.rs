@@ -18,6 +18,7 @@ use nearfs_format::xattr::XattrList;
 
 use super::plan::{Found, GivenContent};
 use super::scan::{Listed, Scan, refused};
+use super::types::PublishSettings;
 use crate::error::{Error, Result};
 
 /// How the name of a descriptor begins.
@@ -97,13 +98,13 @@ impl Scan<'_, '_> {
             let path = directory.join(&entry.name).map_err(|e| refused(directory, e))?;
             check_name(name).map_err(|_| invalid(&path, "it names no file"))?;
             let subject = directory.join(name).map_err(|e| refused(directory, e))?;
-            grafts.insert(name.to_vec(), read(&self.host(&path), &subject, &entry.stat)?);
+            grafts.insert(name.to_vec(), read(&self.host(&path), &subject, &entry.stat, self.settings)?);
         }
         Ok(grafts)
     }
 }
 
-fn read(host: &Path, subject: &RepoPath, stat: &fs::Metadata) -> Result<Graft> {
+fn read(host: &Path, subject: &RepoPath, stat: &fs::Metadata, settings: &PublishSettings) -> Result<Graft> {
     if !stat.is_file() || stat.len() > LIMIT_BYTES {
         return Err(invalid(subject, "the descriptor is no regular file of a sensible size"));
     }
@@ -117,7 +118,8 @@ fn read(host: &Path, subject: &RepoPath, stat: &fs::Metadata) -> Result<Graft> {
             let (size, content) = parse(&text).map_err(|reason| invalid(subject, &reason))?;
             let permissions = stat.mode() & !FileType::MASK;
             let (mtime, mtime_ns) = (stat.mtime(), stat.mtime_nsec() as u32);
-            let stat = Attributes { permissions, uid: stat.uid(), gid: stat.gid(), mtime, mtime_ns };
+            let (uid, gid) = (settings.users.of(stat.uid()), settings.groups.of(stat.gid()));
+            let stat = Attributes { permissions, uid, gid, mtime, mtime_ns };
             Ok(Graft { size, content, stat })
         }
     }

@@ -142,8 +142,8 @@ impl Scan<'_, '_> {
         Ok(Some(Found {
             file_type,
             mode: stat.mode(),
-            uid: self.owner.map_or(stat.uid(), |(uid, _)| uid),
-            gid: self.owner.map_or(stat.gid(), |(_, gid)| gid),
+            uid: self.owner.map_or_else(|| self.settings.users.of(stat.uid()), |(uid, _)| uid),
+            gid: self.owner.map_or_else(|| self.settings.groups.of(stat.gid()), |(_, gid)| gid),
             size,
             mtime: stat.mtime(),
             mtime_ns: stat.mtime_nsec() as u32,

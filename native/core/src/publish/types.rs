@@ -10,6 +10,8 @@ use nearfs_format::hash::{ContentHash, HashAlgorithm};
 use nearfs_format::manifest::DEFAULT_TTL_S;
 use nearfs_format::path::RepoPath;
 
+use crate::catalog::OwnerMap;
+
 /// What the first revision of a repository needs (format.md 10.2).
 #[derive(Debug, Clone)]
 pub struct NewRepository {
@@ -114,6 +116,13 @@ pub struct PublishSettings {
     pub manual_revision: Option<u64>,
     /// Sets the root catalog's `volatile` property; a repository that has it keeps it either way.
     pub volatile: bool,
+    /// Says who may read the repository from now on (the root catalog's `voms_authz`); empty is everybody, `None` leaves
+    /// it as it is.
+    pub membership: Option<String>,
+    /// What owners on disk become (`CVMFS_UID_MAP`).
+    pub users: OwnerMap,
+    /// What groups on disk become (`CVMFS_GID_MAP`).
+    pub groups: OwnerMap,
     /// Now, Unix seconds: the `last_modified` of every new catalog.
     pub now: i64,
     /// Worker threads; 0 means one for each core.
@@ -139,6 +148,9 @@ impl PublishSettings {
             ttl_s: DEFAULT_TTL_S,
             manual_revision: None,
             volatile: false,
+            membership: None,
+            users: OwnerMap::default(),
+            groups: OwnerMap::default(),
             now,
             workers: 0,
         }

@@ -41,8 +41,6 @@ def transaction(words: Sequence[str]) -> int:
 def publish(words: Sequence[str]) -> int:
     """Publishes transactions."""
     options = Words("publish", words, "pa:m:c:vn:XNZ:F:fde")
-    if options.has("-F"):
-        raise UsageError("Command publish: option -F (membership) is not available in this version")
     if options.has("-X") and options.has("-N"):
         raise UsageError("Command publish: -X (external data) and -N (native data) exclude each other")
     if " " in options.value("-a"):
@@ -63,6 +61,7 @@ def publish(words: Sequence[str]) -> int:
         force=options.has("-f"),
         external=options.has("-X") if options.has("-X", "-N") else None,
         direct_io=options.has("-d"),
+        membership=transaction_cmd.read_membership(options.value("-F")) if options.has("-F") else None,
         before_commit=transaction_cmd.wait_for_tweaks if options.has("-p") else None,
     )
     return transaction_cmd.publish(options.several(), wanted, verbose=options.has("-v"))
