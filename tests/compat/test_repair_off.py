@@ -22,5 +22,8 @@ def test_repair_is_left_to_the_administrator(tmp_path: Path) -> None:
         refused = publisher.server("transaction", check=False)
         assert refused.returncode == 1
         assert "/cvmfs/repair.example.org is not mounted properly." in refused.stderr
+        refused = publisher.server("tag", "-a", "here", publisher.fqrn, check=False)
+        assert refused.returncode == 1
+        assert "repair it with cvmfs_server mount repair.example.org" in refused.stderr
         publisher.server("mount", "repair.example.org")
         publisher.server("transaction")

@@ -38,7 +38,7 @@ def exclusive(
         _check_closed(repository, in_transaction)
         # Before what follows notes an activation of its own: a publish may still have to be cleaned up after a kill.
         if mounts:
-            healing.heal(repository)
+            healing.repair(repository)
         else:
             _check_finished(repository)
             trust.check_manifest(repository)

@@ -135,6 +135,12 @@ def health(repository: Repository) -> list[str]:
     return problems
 
 
+def repair(repository: Repository) -> None:
+    """Heals before a command's own work, unless the configuration leaves repairs to the administrator (`Busy`)."""
+    check_repairable(repository)
+    heal(repository)
+
+
 def check_repairable(repository: Repository) -> None:
     """Refuses to go on where the mounts are wrong and the configuration leaves repairs to the administrator.
 

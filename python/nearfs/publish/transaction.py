@@ -73,8 +73,7 @@ def begin(
             raise
         if hours < _WARN_BELOW_HOURS:
             say(f"Warning: Repository whitelist stays valid for less than {_WARN_BELOW_HOURS} hours!")
-        healing.check_repairable(repository)
-        healing.heal(repository)
+        healing.repair(repository)
         _check_branch(repository)
         if path:
             _check_path(repository, path)
@@ -169,8 +168,7 @@ def publish(
         tags.check_new_name(repository, options.tag, present.history)
         tags.check_description(options.message)
         _check_revision(options.manual_revision, _base_revision(repository, options, present.revision))
-        healing.check_repairable(repository)
-        healing.heal(repository)
+        healing.repair(repository)
         dirtab.apply(repository)
         now_s = int(time.time())
         users.check_unused(repository, ignore_readers=options.force)
