@@ -1,118 +1,169 @@
 """Publishing, measured: `python -m bench.publish [--files N] [--catalogs N] [--rounds N] [--directory DIR] [--keep]`.
 
-Publishes a tree of small files and then one changed file in it, through the engine, with stock and with fast deflate
-within each round, and reads, deflates (zlib level 6) and hashes the same files on all cores as a bound. Each publish
-runs in a process of its own, so that its processor time and its largest memory are its own. Prints medians and ratios
-of pairs; `--keep` writes a result. The reference's seconds are those of another machine of this kind, never a pair.
+Runs the commands of a release manager in a repository of its own: publishes a tree of small files, opens a
+transaction, publishes one changed file, checks; with stock and with fast deflate within each round. Reads, deflates
+(zlib level 6) and hashes the same files on all cores as a bound. With `--ingest` the tree comes as a tar stream that
+never is on disk, which is how a million files are measured. Prints medians, with processor time and largest memory of
+each command; `--keep` writes a result. The reference's seconds are those of another machine of this kind, never a pair.
 
-Owns the tree and the arithmetic. Does not measure mounts. Main thread only; the bound has a process for each core.
+Owns the tree and the arithmetic. Needs root and FUSE. Main thread only; the bound has a process for each core.
 """
 
 import argparse
+import contextlib
 import hashlib
-import json
+import io
 import os
 import random
 import resource
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
+import threading
 import time
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.harness.machine import write_result
 
-REFERENCE_S = {"tree": 10.1, "one file": 0.93}
+FQRN = "speed.example.org"
+REFERENCE_S = {"tree": 10.1, "one file": 0.93, "transaction": 0.09, "check": 0.53}
 _WORDS = ["return", "self.", "value", "import", "    def ", "(other)", " = ", "None\n", "for ", "index", " in ", ":\n"]
-_FILE_BYTES = 4000
 _FILES_EACH_DIRECTORY = 50
+_COMMAND_LIMIT_S = 3600
 
 
-def show(root: Path, files: int, catalogs: int) -> None:
-    """Makes the tree: text that deflates about as well as source code, evenly in nested catalogs."""
-    source = random.Random(5)
-    for number in range(files):
-        top = root / f"package{number % catalogs:04}"
-        directory = top / f"module{number // catalogs // _FILES_EACH_DIRECTORY}"
-        if not directory.is_dir():
-            directory.mkdir(parents=True)
-            (top / ".cvmfscatalog").touch()
-        content = ""
-        while len(content) < _FILE_BYTES:
-            content += "".join(source.choices(_WORDS, k=20)) + f"{source.getrandbits(32):x}"
-        (directory / f"file{number}.py").write_text(content[:_FILE_BYTES])
+@dataclass(frozen=True)
+class Tree:
+    """Text that deflates about as well as source code, evenly in nested catalogs."""
+
+    files: int
+    catalogs: int
+    file_bytes: int
+
+    def paths(self) -> Iterator[tuple[str, str | None]]:
+        """Yields each file's path, with the directory of a catalog before its first file."""
+        for top in range(self.catalogs):
+            yield f"package{top:04}", None
+            for number in range(top, self.files, self.catalogs):
+                yield f"package{top:04}/module{number // self.catalogs // _FILES_EACH_DIRECTORY}/file{number}.py", ""
+
+    def contents(self) -> Iterator[tuple[str, bytes]]:
+        """Yields markers and files, each directory's entries together."""
+        source = random.Random(5)
+        for path, kind in self.paths():
+            if kind is None:
+                yield f"{path}/.cvmfscatalog", b""
+                continue
+            content = f"{path}\n"
+            while len(content) < self.file_bytes:
+                content += "".join(source.choices(_WORDS, k=20)) + f"{source.getrandbits(32):x}"
+            yield path, content[: self.file_bytes].encode("ascii")
+
+    def show(self, root: Path) -> None:
+        """Writes the tree."""
+        for path, content in self.contents():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(content)
+
+    def stream(self, descriptor: int) -> None:
+        """Writes the tree as a tar archive; a reader that goes away ends it."""
+        with contextlib.suppress(BrokenPipeError), open(descriptor, "wb") as out:
+            with tarfile.open(fileobj=out, mode="w|", format=tarfile.USTAR_FORMAT) as archive:
+                for path, content in self.contents():
+                    member = tarfile.TarInfo(path)
+                    member.size, member.mtime = len(content), 1_700_000_000
+                    archive.addfile(member, io.BytesIO(content))
 
 
-def measure(call: dict[str, Any]) -> dict[str, Any]:
-    """Publishes once in this process; returns what came of it and what it took."""
-    from nearfs import _native
+@dataclass(frozen=True)
+class Publisher:
+    """A repository of its own below a directory."""
 
-    storage, call["chunk_sizes"] = call.pop("storage"), tuple(call["chunk_sizes"])
-    wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-    done = _native.publish(storage, progress=_native.Progress(), **call)
-    wall, after = time.perf_counter() - wall, resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    figures = {"wall_s": wall, "cpu_s": cpu, "peak_rss_bytes": after.ru_maxrss * 1024}
-    names = ("root_hash", "objects_new", "bytes_new", "catalogs_new")
-    return {**figures, **{name: done[name] for name in names}}  # type: ignore[literal-required]
+    prefix: Path
+
+    @property
+    def union(self) -> Path:
+        """Returns where the tree is changed."""
+        return self.prefix / "cvmfs" / FQRN
+
+    def run(self, *words: str, stdin: int = subprocess.DEVNULL) -> dict[str, float]:
+        """Runs a command; returns its seconds, its processor time and its largest memory."""
+        command = [sys.executable, "-m", "nearfs.compat.cvmfs_server", *words]
+        environment = {**os.environ, "NEARFS_PREFIX": str(self.prefix)}
+        start = time.perf_counter()
+        with tempfile.TemporaryFile() as log:
+            running = subprocess.Popen(command, env=environment, stdin=stdin, stdout=log, stderr=log)
+            _, status, usage = os.wait4(running.pid, 0)
+            wall = time.perf_counter() - start
+            if status:
+                log.seek(0)
+                raise SystemExit(f"{' '.join(command)}: failed\n{log.read().decode('utf-8', 'replace')}")
+        return {"wall_s": wall, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_rss_bytes": usage.ru_maxrss * 1024}
 
 
-def _in_process(call: dict[str, Any]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.publish", "--call", json.dumps(call)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=3600)
-    measured: dict[str, Any] = json.loads(done.stdout)
-    return measured
+@contextlib.contextmanager
+def publishing(prefix: Path, effort: str) -> Iterator[Publisher]:
+    """A repository that deflates with `effort`, gone at the end."""
+    publisher = Publisher(prefix)
+    site = prefix / "etc" / "cvmfs" / "server.local"
+    site.parent.mkdir(parents=True)
+    site.write_text(f"NEARFS_DEFLATE={effort}\nCVMFS_FILE_MBYTE_LIMIT=0\n")
+    publisher.run("mkfs", "-p", "-o", "root", FQRN)
+    try:
+        yield publisher
+    finally:
+        publisher.run("rmfs", "-f", FQRN)
 
 
 def _deflate(paths: list[str]) -> int:
     return sum(len(hashlib.sha1(zlib.compress(Path(path).read_bytes(), 6)).digest()) for path in paths)
 
 
-def bound(tree: Path) -> dict[str, float]:
+def bound(root: Path) -> dict[str, float]:
     """Returns what reading, deflating and hashing alone takes on all cores."""
-    paths = [str(path) for path in tree.rglob("*") if path.is_file()]
+    paths = [str(path) for path in root.rglob("*.py")]
     cores = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(cores) as pool:
         wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         list(pool.map(_deflate, [paths[start::cores] for start in range(cores)]))
         wall = time.perf_counter() - wall
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall_s": wall, "cpu_s": cpu}
+    return {"wall_s": wall, "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
 
 
-def one_round(directory: Path, tree: Path, upper: Path) -> dict[str, dict[str, Any]]:
-    """Returns the cells of one round; the storages vanish with `directory`."""
-    from nearfs import _native
+def _published(publisher: Publisher, tree: Tree, *, ingest: bool) -> dict[str, float]:
+    if not ingest:
+        publisher.run("transaction", FQRN)
+        tree.show(publisher.union)
+        return publisher.run("publish", FQRN)
+    reading, writing = os.pipe()
+    feeding = threading.Thread(target=tree.stream, args=(writing,))
+    feeding.start()
+    try:
+        return publisher.run("ingest", "-t", "-", "-b", "", FQRN, stdin=reading)
+    finally:
+        os.close(reading)
+        feeding.join()
 
-    cells: dict[str, dict[str, Any]] = {"bound": dict(bound(tree))}
-    for effort in ("stock", "fast"):
-        storage = directory / effort
-        _native.create_storage(str(storage))
-        new = {"fqrn": "speed.example.org", "hash_algorithm": "sha1", "uid": 0, "gid": 0, "now_s": 1}
-        head = _native.create_repository(str(storage), volatile=False, **new)  # type: ignore[arg-type]
-        call: dict[str, Any] = {
-            "storage": str(storage),
-            "base_root_hash": head["root_hash"],
-            "is_overlay": True,
-            "ttl_s": 240,
-            "hash_algorithm": "sha1",
-            "compression": "default",
-            "is_fast": effort == "fast",
-            "revision": None,
-            "chunk_sizes": (4 << 20, 8 << 20, 16 << 20),
-            "include_xattrs": False,
-            "include_mtime_ns": False,
-            "ignore_special_files": False,
-            "now_s": 2,
-        }
-        cells[f"tree, {effort}"] = _in_process({**call, "source": str(tree)})
-        call["base_root_hash"] = cells[f"tree, {effort}"]["root_hash"]
-        cells[f"one file, {effort}"] = _in_process({**call, "source": str(upper)})
+
+def one_round(directory: Path, tree: Tree, efforts: list[str], *, ingest: bool) -> dict[str, dict[str, float]]:
+    """Returns the cells of one round."""
+    cells: dict[str, dict[str, float]] = {}
+    changed = next(path for path, kind in tree.paths() if kind is not None)
+    for effort in efforts:
+        with publishing(directory / effort, effort) as publisher:
+            cells[f"tree, {effort}"] = _published(publisher, tree, ingest=ingest)
+            cells[f"transaction, {effort}"] = publisher.run("transaction", FQRN)
+            (publisher.union / changed).write_text("changed")
+            cells[f"one file, {effort}"] = publisher.run("publish", FQRN)
+            cells[f"check, {effort}"] = publisher.run("check", FQRN)
     return cells
 
 
@@ -121,38 +172,37 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench.publish", description="Measures publishing.")
     parser.add_argument("--files", type=int, default=30_000)
     parser.add_argument("--catalogs", type=int, default=50)
+    parser.add_argument("--bytes", type=int, default=4000, help="of each file")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--efforts", default="stock,fast", help="stock, fast or both, with a comma")
+    parser.add_argument("--ingest", action="store_true", help="the tree comes as a tar stream")
     parser.add_argument("--directory", type=Path, help="where trees and storages are made")
     parser.add_argument("--keep", action="store_true", help="write a result into bench/results")
-    parser.add_argument("--call", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.call:
-        print(json.dumps(measure(json.loads(options.call))))
-        return 0
+    tree = Tree(options.files, options.catalogs, options.bytes)
+    rounds: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(dir=options.directory) as top:
-        tree, upper = Path(top, "tree"), Path(top, "upper")
-        show(tree, options.files, options.catalogs)
-        changed = next(tree.glob("*/*/*.py")).relative_to(tree)
-        (upper / changed).parent.mkdir(parents=True)
-        (upper / changed).write_text("changed")
-        rounds = []
+        if not options.ingest:
+            tree.show(Path(top, "tree"))
         for number in range(options.rounds):
-            with tempfile.TemporaryDirectory(dir=top) as storages:
-                load = os.getloadavg()[0]
-                rounds.append({**one_round(Path(storages), tree, upper), "load": {"before": load}})
+            load = os.getloadavg()[0]
+            with tempfile.TemporaryDirectory(dir=top) as prefix:
+                cells = one_round(Path(prefix), tree, options.efforts.split(","), ingest=options.ingest)
+            if not options.ingest:
+                cells["bound"] = bound(Path(top, "tree"))
+            rounds.append({**cells, "load": {"before": load}})
             print(f"round {number + 1} of {options.rounds} is done", file=sys.stderr)
     for cell in (name for name in rounds[0] if name != "load"):
         wall = statistics.median(one[cell]["wall_s"] for one in rounds)
         cpu = statistics.median(one[cell]["cpu_s"] for one in rounds)
         peak = max(one[cell].get("peak_rss_bytes", 0) for one in rounds) >> 20
-        is_reference_tree = (options.files, options.catalogs) == (30_000, 50)
+        is_reference_tree = (options.files, options.catalogs, options.bytes) == (30_000, 50, 4000)
         reference = REFERENCE_S.get(cell.partition(",")[0]) if is_reference_tree else None
         beside = f"; reference, other machine of this kind: {reference} s" if reference else ""
         print(f"{cell}: {wall:.3f} s, {cpu:.3f} s of processor time, {peak} MiB{beside}")
-    pairs = [one["tree, stock"]["cpu_s"] / one["tree, fast"]["cpu_s"] for one in rounds]
-    print(f"fast against stock, processor time of pairs: {statistics.median(pairs):.2f} times")
     if options.keep:
-        about = {"files": options.files, "catalogs": options.catalogs, "file_bytes": _FILE_BYTES}
+        about = {"files": options.files, "catalogs": options.catalogs, "file_bytes": options.bytes}
+        about |= {"is_stream": options.ingest}
         print(write_result("publish", {**about, "reference_s": REFERENCE_S, "rounds": rounds}))
     return 0
 
