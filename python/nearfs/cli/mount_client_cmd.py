@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def parse(fqrn: str, options: MountOptions) -> int:
     """Prints the parameters that a mount would use."""
-    settings = layers.load(fqrn, files=options.config_files, simple=options.simple_parsing)
+    settings = layers.load(fqrn, files=options.config_files, simple=options.simple_parsing, override=options.override)
     output.line("# CernVM-FS parameters:")
     for text in settings.dump():
         output.line(text)
@@ -50,7 +50,9 @@ def run(fqrn: str, mountpoint: str, options: MountOptions) -> int:
             if not os.path.exists(path):
                 message = f"configuration file {path} does not exist"
                 raise InvalidInput(message, operation="read configuration", exit_code=InitCode.OPTIONS)
-        settings = layers.load(fqrn, files=options.config_files, simple=options.simple_parsing)
+        settings = layers.load(
+            fqrn, files=options.config_files, simple=options.simple_parsing, override=options.override
+        )
         config = model.client_config(settings)
         journal = Journal(config.syslog)
         for warning in config.warnings:

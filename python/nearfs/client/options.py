@@ -22,6 +22,7 @@ class MountOptions:
     """What the command line asked for; None where it said nothing."""
 
     config_files: list[str] | None = None
+    override: str | None = None
     foreground: bool = False
     parse_only: bool = False
     debug: bool = False
@@ -64,6 +65,8 @@ class MountOptions:
             setattr(self, switches[key], True)
         elif key == "config":
             self.config_files = [path for path in value.split(":") if path]
+        elif key == "override" and value:
+            self.override = value
         elif key in ("uid", "gid"):
             setattr(self, key, _identity(key, value))
         elif key == "fsname" and value:

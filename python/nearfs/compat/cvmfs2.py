@@ -38,6 +38,7 @@ Mounts a CernVM-FS repository, read-only.
   -k              print the parameters of the repository and their files, mount nothing
   -o options      comma separated:
                     config=FILE[:FILE...]    read these files instead of those below /etc/cvmfs
+                    override=FILE            then read this one, KEY=value lines without a shell
                     uid=N,gid=N              user and group to run as; a process of root stays to unmount
                     grab_mountpoint          makes the mount point belong to them
                     fsname=NAME              source shown in the mount table

@@ -65,7 +65,7 @@ def _prepare(device: str, option_list: str) -> tuple[str, MountOptions]:
     options = MountOptions()
     options.take(option_list)
     fqrn = layers.complete_name(name) if options.config_files is None else names.check_fqrn(name)
-    settings = layers.load(fqrn, files=options.config_files)
+    settings = layers.load(fqrn, files=options.config_files, override=options.override)
     if not os.path.exists("/dev/fuse"):
         raise InvalidInput("Fuse not loaded", operation="mount", subject=fqrn)
     _check_strict(settings, fqrn)

@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from nearfs.config import names, syntax
-from nearfs.errors import InvalidInput, NotFound
+from nearfs.errors import InitCode, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -106,13 +106,15 @@ def load(
     root: str = DEFAULT_ROOT,
     files: Sequence[str] | None = None,
     simple: bool = False,
+    override: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """Reads the configuration of a repository and returns every parameter with its origin.
 
     `fqrn` may be empty (only the files that concern no repository); otherwise it must have a domain. `files`
-    (`-o config=A:B:C`) replaces the whole order. `simple` is `simple_options_parsing`. `environ` is the environment
-    that the files see, by default the process's own.
+    (`-o config=A:B:C`) replaces the whole order. `simple` is `simple_options_parsing`. `override` is a file in the
+    simple form that is read after all others and has to exist: what one mount wants to be different. `environ` is the
+    environment that the files see, by default the process's own.
 
     Raises `InvalidInput` for a bad name or a file that cannot be run, `NotFound` (exit code 1) if a required
     configuration repository is missing.
@@ -124,9 +126,11 @@ def load(
     if files is not None:
         for path in files:
             reader.read(path, expected=True)
-        return settings
-    settings.environment["CVMFS_FQRN"] = fqrn
-    reader.read_all()
+    else:
+        settings.environment["CVMFS_FQRN"] = fqrn
+        reader.read_all()
+    if override is not None:
+        reader.read_override(override)
     return settings
 
 
@@ -181,6 +185,18 @@ class _Reader:
             if expected:
                 settings.warnings.append(f"configuration file {path} does not exist")
             return
+        self._take(parsed, path)
+
+    def read_override(self, path: str) -> None:
+        """Reads the file of one mount, without a shell: what is in it may come from somebody who may not run one."""
+        parsed = syntax.parse_simple(path)
+        if parsed is None:
+            message = f"configuration file {path} does not exist"
+            raise NotFound(message, operation="read configuration", subject=path, exit_code=InitCode.OPTIONS)
+        self._take(parsed, path)
+
+    def _take(self, parsed: syntax.ParsedFile, path: str) -> None:
+        settings = self._settings
         settings.warnings.extend(parsed.warnings)
         for name, value in parsed.values.items():
             if self._may_set(name, value, path):

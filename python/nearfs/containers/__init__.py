@@ -1,0 +1,1 @@
+"""Repositories for containers: the Docker volume plugin behind `docker-volume-cvmfs`."""
