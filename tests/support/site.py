@@ -69,8 +69,12 @@ class Site:
         self, script: str, *, check: bool = True, limit: float = processes.COMMAND_LIMIT_S
     ) -> subprocess.CompletedProcess[str]:
         """Runs a shell script on this machine; whatever it mounts is unmounted at its end."""
-        prelude = _PRELUDE.format(mount_dir=MOUNT_DIR, cache_base=CACHE_BASE, commands=self.commands, etc=self.etc)
-        return processes.run(["unshare", "-m", "sh", "-c", prelude + script], check=check, limit=limit)
+        return processes.run(["unshare", "-m", "sh", "-c", self.prelude + script], check=check, limit=limit)
+
+    @property
+    def prelude(self) -> str:
+        """The beginning of a script that makes its mount namespace this machine."""
+        return _PRELUDE.format(mount_dir=MOUNT_DIR, cache_base=CACHE_BASE, commands=self.commands, etc=self.etc)
 
 
 def make(folder: Path) -> Site:

@@ -82,8 +82,14 @@ class Mounter:
         state.make_directory(self.points / volume.identity, 0o755)
         file = self._write_parameters(volume, deadline)
         words = [*self.command, "-o", f"override={file}", volume.repository, point]
+        begun = time.monotonic()
         try:
             code, said = _run(words, deadline)
+        except TimeoutError:
+            self._clear(point)
+            waited = f"no answer from any server or proxy within {time.monotonic() - begun:.0f} s: is the network up?"
+            message = f"cannot mount {volume.described()}: {waited}"
+            raise Unreachable(message, operation="mount", subject=volume.repository) from None
         except BaseException:
             self._clear(point)
             raise
@@ -139,7 +145,7 @@ def _left(deadline: float) -> float:
 
 
 def _run(words: Sequence[str], deadline: float) -> tuple[int, str]:
-    """Returns exit status and complaints of a command; raises `Unreachable` and kills what it started when too late."""
+    """Returns exit status and complaints of a command; raises TimeoutError and kills what it started when too late."""
     with tempfile.TemporaryFile() as complaints:  # a pipe would be held open by whatever outlives the command
         try:
             process = subprocess.Popen(
@@ -163,8 +169,7 @@ def _run(words: Sequence[str], deadline: float) -> tuple[int, str]:
                 process.wait(_KILLED_LIMIT_S)
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
-            message = "no answer from any server or proxy in time: is the network up?"
-            raise Unreachable(message, operation="mount", subject=words[-2]) from None
+            raise TimeoutError from None
         size = complaints.seek(0, os.SEEK_END)
         complaints.seek(max(0, size - _TAIL_BYTES))
         return code, complaints.read().decode("utf-8", "replace")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nearfs.containers.naming import check_volume_name
 from nearfs.containers.volumes import check_user
-from nearfs.errors import InvalidInput, NearfsError
+from nearfs.errors import InvalidInput, NearfsError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -69,7 +69,9 @@ class VolumePlugin:
             document = await loop.run_in_executor(self._threads, action, request)
         except NearfsError as error:
             status = _BAD_REQUEST if isinstance(error, InvalidInput) else _FAILED
-            self._say(f"{scope['path']}: {error}")
+            # Docker asks whether there is a volume before it makes one.
+            if not isinstance(error, NotFound):
+                self._say(f"{scope['path']}: {error}")
             await _answer(send, status, {"Err": str(error)})
         except Exception as error:  # noqa: BLE001 - Docker shows what it gets, and the plugin goes on
             self._say(f"{scope['path']}: internal error: {error!r}")
