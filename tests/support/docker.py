@@ -26,6 +26,7 @@ PLUGIN_SOCKET = "/run/docker/plugins/cvmfs.sock"
 _READY_LIMIT_S = 60.0
 _END_LIMIT_S = 30.0
 _BUSYBOX = "/bin/busybox"
+_GROUPS = Path("/sys/fs/cgroup")
 # Debian's own client: another one on the PATH may speak a protocol that this engine does not know.
 _CLIENT = "/usr/bin/docker"
 
@@ -200,8 +201,17 @@ def machine(made: site.Site, scratch: Path, plugin_options: Sequence[str]) -> It
 
 
 def _remove_groups(name: str) -> None:
-    """Removes the control groups that the engine's containers were in."""
-    for root in Path("/sys/fs/cgroup").glob(f"**/{name}"):
-        for directory, _, _ in os.walk(root, topdown=False):
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)
+    """Ends what is left of the engine's containers, and removes the control groups that they were in."""
+
+    def are_gone() -> bool:
+        roots = [*_GROUPS.glob(f"*/{name}"), *_GROUPS.glob(name)]
+        for root in roots:
+            for directory, _, _ in os.walk(root, topdown=False):
+                with contextlib.suppress(OSError):
+                    for pid in Path(directory, "cgroup.procs").read_text("ascii").split():
+                        os.kill(int(pid), signal.SIGKILL)
+                with contextlib.suppress(OSError):
+                    os.rmdir(directory)
+        return not roots
+
+    wait_until(are_gone, _END_LIMIT_S, f"the control groups {name} are gone")

@@ -217,6 +217,20 @@ def test_dump_is_sorted_and_quoted(etc: Etc) -> None:
     ]
 
 
+def test_an_override_is_read_last_and_by_no_shell(etc: Etc, tmp_path: Path) -> None:
+    etc.use_config_repository()
+    etc.write(f"config.d/{FQRN}.local", "A=local\nB=local\n")
+    override = tmp_path / "override"
+    override.write_text(f'A="$(touch {tmp_path}/ran) @fqrn@"\nB=\nCVMFS_CONFIG_REPOSITORY=other.example.org\n')
+    settings = layers.load(FQRN, root=str(etc.root), environ=ENVIRON, override=str(override))
+    assert settings.get("A") == f"$(touch {tmp_path}/ran) {FQRN}"
+    assert (settings.get("B"), settings.origin("B")) == ("", str(override))
+    assert settings.get("CVMFS_CONFIG_REPOSITORY") == CONFIG_REPOSITORY
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(NotFound, match="does not exist"):
+        layers.load(FQRN, root=str(etc.root), environ=ENVIRON, override=str(tmp_path / "none"))
+
+
 def test_import_stays_light() -> None:
     heavy = "{'cryptography', 'rich', 'click', 'nearfs._native'} & set(sys.modules)"
     code = f"import sys, nearfs.config.layers, nearfs.config.model, nearfs.compat.cvmfs_config; sys.exit(str({heavy}))"

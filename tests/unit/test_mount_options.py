@@ -8,8 +8,11 @@ from nearfs.errors import InitCode, InvalidInput
 
 def test_a_list_as_servers_and_autofs_pass_it() -> None:
     options = MountOptions()
-    options.take("allow_other,fsname=lab.example.org,config=/a/b.conf:/c.conf,cvmfs_suid,noauto,_netdev,uid=3,gid=4")
+    options.take(
+        "allow_other,fsname=lab.example.org,config=/a/b.conf:/c.conf,override=/o,cvmfs_suid,noauto,_netdev,uid=3,gid=4"
+    )
     assert options.config_files == ["/a/b.conf", "/c.conf"]
+    assert options.override == "/o"
     assert options.fsname == "lab.example.org"
     assert (options.uid, options.gid) == (3, 4)
     assert options.allow_other

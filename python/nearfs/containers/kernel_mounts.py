@@ -109,7 +109,7 @@ def _umount(point: str, flags: int) -> int:
     return ctypes.get_errno() if library.umount2(os.fsencode(point), flags) else 0
 
 
-def seen_elsewhere(device: str, point: str) -> bool | None:
+def seen_elsewhere(mount: Entry) -> bool | None:
     """Tells whether a mount is visible anywhere but at its own path: in a container, or bound to another directory.
 
     Mount namespaces that are copies of ours, as those of many services, show it at the same path, and do not count.
@@ -118,7 +118,9 @@ def seen_elsewhere(device: str, point: str) -> bool | None:
     if os.readlink("/proc/self/ns/pid") != _FIRST_PID_NAMESPACE:
         return None
     return any(
-        entry.device == device and entry.point != point for process in _namespaces() for entry in _table_of(process)
+        entry.device == mount.device and entry.point != mount.point
+        for process in _namespaces()
+        for entry in _table_of(process)
     )
 
 

@@ -58,6 +58,14 @@ class Mounter:
         """Returns where a volume is mounted."""
         return str(self.points / volume.identity)
 
+    def shown(self, volume: Volume) -> kernel_mounts.Entry | None:
+        """Returns the mount of a volume, dead or alive; None where there is none."""
+        return kernel_mounts.top_at(self.point(volume))
+
+    def is_seen_elsewhere(self, mount: kernel_mounts.Entry) -> bool | None:
+        """Tells whether a container, or another directory, shows the mount; None where that cannot be known."""
+        return kernel_mounts.seen_elsewhere(mount)
+
     def check(self, volume: Volume, deadline: float) -> None:
         """Raises `InvalidInput` where this machine has no configuration by which the repository could be mounted."""
         settings = self._settings(volume, deadline)
@@ -74,7 +82,7 @@ class Mounter:
         A volume that is mounted already stays as it is; a dead mount is replaced. `deadline` is of time.monotonic().
         """
         point = self.point(volume)
-        if kernel_mounts.top_at(point) is not None:
+        if self.shown(volume) is not None:
             if kernel_mounts.answers(point, _left(deadline)):
                 return
             kernel_mounts.detach(point)
@@ -93,7 +101,7 @@ class Mounter:
         except BaseException:
             self._clear(point)
             raise
-        if code or kernel_mounts.top_at(point) is None:
+        if code or self.shown(volume) is None:
             self._clear(point)
             raise _failure(volume, said)
 

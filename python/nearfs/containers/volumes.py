@@ -14,7 +14,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from nearfs.containers import kernel_mounts
 from nearfs.containers.naming import Volume, check_volume_name, parse
 from nearfs.containers.state import Record, State, User
 from nearfs.errors import Busy, InvalidInput, NearfsError, NotFound
@@ -22,6 +21,7 @@ from nearfs.errors import Busy, InvalidInput, NearfsError, NotFound
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from nearfs.containers.kernel_mounts import Entry
     from nearfs.containers.mounting import Mounter
 
 # Docker mounts first and starts the container then. Who is not seen in a container after so long, never will be.
@@ -160,8 +160,8 @@ class Volumes:
         return record
 
     def _path(self, volume: Volume) -> str:
-        point = self._mounter.point(volume)
-        return point if kernel_mounts.top_at(point) is not None else ""
+        entry = self._mounter.shown(volume)
+        return entry.point if entry is not None else ""
 
     def _users(self, volume: Volume) -> dict[str, User]:
         with self._changing:
@@ -183,7 +183,7 @@ class Volumes:
     def _end_if_unused(self, volume: Volume) -> None:
         """Unmounts a volume without users, and one whose users Docker has lost: called with the mount locked."""
         users = self._users(volume)
-        entry = kernel_mounts.top_at(self._mounter.point(volume))
+        entry = self._mounter.shown(volume)
         if users and self._are_lost(users, entry):
             self._say(f"{', '.join(users)} ended without a word: {volume.described()} is not used any more")
             with self._changing:
@@ -194,12 +194,12 @@ class Volumes:
             self._mounter.unmount(volume)
             self._say(f"unmounted {volume.described()}")
 
-    def _are_lost(self, users: Mapping[str, User], entry: kernel_mounts.Entry | None) -> bool:
+    def _are_lost(self, users: Mapping[str, User], entry: Entry | None) -> bool:
         """Tells whether nobody can be using the mount: Docker was killed, and did not say who ended meanwhile."""
         latest = max(user.since_s for user in users.values())
         if any(user.pending for user in users.values()) or self._now_s() - latest < STARTING_LIMIT_S:
             return False
-        return entry is None or kernel_mounts.seen_elsewhere(entry.device, entry.point) is False
+        return entry is None or self._mounter.is_seen_elsewhere(entry) is False
 
     @contextlib.contextmanager
     def _only_one(self, volume: Volume, deadline: float) -> Iterator[None]:
