@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import docker, processes, publishing, serving
 from tests.support import site as sites
-from tests.support.golden import Golden, missing
+from tests.support.golden import PROJECT, Golden, missing
 from tests.support.waiting import wait_until
 
 APPS = "myapps.example.com"
@@ -27,6 +27,7 @@ def publisher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[publishing.P
     """Two revisions of the talk's repository, the first one tagged."""
     with publishing.publishing(tmp_path_factory.mktemp("publisher"), APPS) as made:
         made.create()
+        made.configure({"CVMFS_VIRTUAL_DIR": "true"})
         with made.transaction("-a", "v1") as union:
             (union / "version").write_text("one\n")
             (union / "long").write_bytes(b"x" * 4_000_000)
@@ -230,3 +231,23 @@ def test_a_silent_network_is_waited_for_as_long_as_configured(machine: docker.Ma
         assert [running for running in processes.of_this_run() if "mount_cvmfs" in running.command] == []
     finally:
         machine.restart_plugin(*machine.plugin_options)
+
+
+def test_a_bind_of_what_the_machine_mounts(machine: docker.Machine) -> None:
+    """Is how engines without the plugin do it; a mount that comes later is seen in the container, too."""
+    bound = f"{sites.MOUNT_DIR}:/cvmfs:ro,rslave"
+    container = machine.docker(*machine.container("-d", "-v", bound), docker.IMAGE, "sleep", "10000").stdout.strip()
+    point = f"{sites.MOUNT_DIR}/{APPS}"
+    own = f"{sites.MOUNT_DIR}/own"
+    script = PROJECT / "docs" / "examples" / "containers" / "own-mount.sh"
+    try:
+        machine.run("mkdir", "-p", point, own)
+        machine.run("mount", "-t", "cvmfs", APPS, point)
+        machine.run("env", "HOME=/mnt", script, APPS, "v2", own)
+        shown = [
+            machine.docker("exec", container, "cat", f"/cvmfs/{path}/version").stdout
+            for path in (APPS, f"{APPS}/.cvmfs/snapshots/v1", "own")
+        ]
+        assert shown == ["two\n", "one\n", "two\n"]
+    finally:
+        machine.run("umount", "-l", point, own, check=False)

@@ -204,7 +204,7 @@ def _remove_groups(name: str) -> None:
     """Ends what is left of the engine's containers, and removes the control groups that they were in."""
 
     def are_gone() -> bool:
-        roots = [*_GROUPS.glob(f"*/{name}"), *_GROUPS.glob(name)]
+        roots = list(_GROUPS.rglob(name))
         for root in roots:
             for directory, _, _ in os.walk(root, topdown=False):
                 with contextlib.suppress(OSError):
