@@ -80,7 +80,7 @@ def test_the_command_lines_of_the_talk(machine: docker.Machine) -> None:
     newest = machine.docker(*run, "-v", f"{APPS}:/myapps", docker.IMAGE, "cat", "/myapps/version")
     older = machine.docker(*run, "-v", f"{APPS}@trunk-previous:/myapps", docker.IMAGE, "cat", "/myapps/version")
     assert (newest.stdout, older.stdout) == ("two\n", "one\n")
-    assert machine.mounts() == []
+    wait_until(lambda: not machine.mounts(), 20, "the last container's volume is unmounted")
 
 
 def held(machine: docker.Machine, volume: str, *command: str) -> str:
@@ -156,7 +156,7 @@ def test_a_plugin_that_dies_and_its_successor(machine: docker.Machine) -> None:
     end(machine, first)
     assert version(machine, second) == "one\n"
     end(machine, second)
-    assert machine.mounts() == []
+    wait_until(lambda: not machine.mounts(), 20, "the last container's volume is unmounted")
 
 
 def test_a_client_that_dies_is_replaced_for_the_next_container(machine: docker.Machine) -> None:

@@ -87,7 +87,9 @@ def install(
     socket: Path, state: Path, mountpoint: Path | None, timeout: int, units: Path, discovery: Path
 ) -> int:  # fmt: skip
     """Write the units by which systemd starts the plugin, and the file by which Docker finds it."""
-    words = [os.path.abspath(sys.argv[0]), "--socket", str(socket), "--state", str(state), "--timeout", str(timeout)]
+    program = os.path.abspath(sys.argv[0])
+    starts = [program] if os.access(program, os.X_OK) else [sys.executable, "-m", "nearfs.compat.docker_volume_cvmfs"]
+    words = [*starts, "--socket", str(socket), "--state", str(state), "--timeout", str(timeout)]
     words += ["--mountpoint", str(mountpoint)] if mountpoint else []
     return docker_volume_cmd.install(words, Places(socket, state, mountpoint), timeout, units, discovery)
 
