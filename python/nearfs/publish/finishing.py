@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nearfs.publish import branches, editing, healing, interrupts, revision, tags, template, virtual
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nearfs.publish.repository import Repository
     from nearfs.publish.transaction import PublishOptions
@@ -29,22 +29,23 @@ def finish(
     say: Callable[[str], None],
     *,
     mounts: bool = True,
+    references: Sequence[tuple[str, str]] = (),
 ) -> Committed:
     """Names a stored revision and makes it the newest; returns it, or the one that follows it in the same publish.
 
-    `present` is what the manifest said before; without `mounts` no mount is made.
+    `present` is what the manifest said before; without `mounts` no mount is made. `references` (hash, suffix) are
+    what else was stored on the way and is to be known to garbage collection.
     """
     checkout = branches.current(repository)
     if checkout is not None:
         _finish_on_branch(repository, committed, committed_s, present, options, checkout, say)
         return committed
     named = tags.after_publish(repository, committed, committed_s, present.history, options, say)
-    committed, history, references = virtual.update(repository, committed, named.history, committed_s)
-    references += named.references
-    references += _copied(repository)
+    committed, history, stored = virtual.update(repository, committed, named.history, committed_s)
+    stored += [*named.references, *_copied(repository), *references]
     _say_signing(repository, say)
     with interrupts.held_off():  # from the first to the last step that readers or the next command see
-        editing.show(repository, committed, history, present, say, references, mounts=mounts)
+        editing.show(repository, committed, history, present, say, stored, mounts=mounts)
     return committed
 
 
