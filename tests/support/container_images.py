@@ -87,7 +87,7 @@ def layout(
 
 
 def saved(file: Path, layers: Sequence[Layer], name: str) -> str:
-    """Writes an archive as `docker save` does, a layer that comes twice as a link; returns the configuration's digest."""
+    """Writes an archive as `docker save` does, a layer that comes twice as a link; returns the image's digest."""
     config = _config(layers, None)
     digest = hashlib.sha256(config).hexdigest()
     paths = [f"{number}/layer.tar" for number in range(len(layers))]

@@ -194,7 +194,7 @@ def _kept(revision: Looking, directory: str) -> Kept | None:
     if revision.find(path) is None:
         return None
     try:
-        stated: dict[str, Any] = json.loads(revision.content(path, _ORIGIN_LIMIT_BYTES))
+        stated: dict[str, Any] = json.loads(revision.document(path, _ORIGIN_LIMIT_BYTES))
         diff_ids = tuple(str(diff_id) for diff_id in stated["diff_ids"])
         image = Kept(stated["name"], stated["digest"], diff_ids, stated["created"], stated["source"])
     except (ValueError, KeyError, TypeError) as error:
