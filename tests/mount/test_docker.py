@@ -251,3 +251,48 @@ def test_a_bind_of_what_the_machine_mounts(machine: docker.Machine) -> None:
         assert shown == ["two\n", "one\n", "two\n"]
     finally:
         machine.run("umount", "-l", point, own, check=False)
+
+
+def test_an_image_starts_from_a_repository(machine: docker.Machine, tmp_path: Path) -> None:
+    """Root on the mount, an overlay above it: what no container reads is not fetched."""
+    fqrn = "images.example.com"
+    machine.docker("save", "-o", tmp_path / "small.tar", docker.IMAGE)
+    with publishing.publishing(tmp_path / "images", fqrn) as made:
+        made.create()
+        command = [sys.executable, "-m", "nearfs.cli.main", "image", "unpack", tmp_path / "small.tar", fqrn]
+        processes.run(command, env=made.environment, cwd=Path("/"))
+        with serving.serving(made.storage.parent, tmp_path / "serving") as served:
+            settings = made.client_settings(served.url, tmp_path / "cache", CVMFS_SHARED_CACHE="no")
+            override = tmp_path / "override"
+            override.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+            point = f"{sites.MOUNT_DIR}/{fqrn}"
+            script = _RUN_FROM_MOUNT.format(
+                override=override, fqrn=fqrn, point=point, group=machine.name, edit=_EDIT, python=sys.executable
+            )
+            try:
+                done = machine.run("sh", "-c", script)
+            finally:
+                machine.run("umount", "-l", "/mnt/bundle/rootfs", point, check=False)
+    assert done.stdout.splitlines()[-3:] == ["uid=0(root) gid=0", "written", "before"]
+
+
+_EDIT = """
+import json, sys
+spec = json.load(open("config.json"))
+spec["process"].update(args=sys.argv[2:], terminal=False)
+spec["root"]["readonly"] = False
+spec["linux"]["cgroupsPath"] = sys.argv[1]
+json.dump(spec, open("config.json", "w"))
+"""
+_RUN_FROM_MOUNT = """
+set -e
+mkdir -p {point} /mnt/bundle/rootfs /mnt/bundle/upper /mnt/bundle/work
+cd /mnt/bundle
+cvmfs2 -o override={override},allow_other {fqrn} {point}
+lower=$(readlink -f {point}/docker.io/library/small:latest)
+mount -t overlay -o lowerdir=$lower,upperdir=upper,workdir=work overlay rootfs
+runc spec
+{python} -c '{edit}' /{group}/image /bin/sh -c 'id; echo written >/tmp/file; cat /tmp/file; ls /taken'
+mkdir /mnt/runc
+runc --root /mnt/runc run from-mount
+"""
