@@ -89,7 +89,7 @@ def test_images_share_layers_and_take_them_along(publisher: Publisher, tmp_path:
         "bin/su": "0o4755", "opt": "0o1777", "opt/old": "0o750", "etc/new": "0o640",
         "srv": "0o755", "srv/unsaid": "0o755", ".": "0o755",
     }  # fmt: skip
-    assert {(root / name).lstat().st_uid for name in ("srv", "srv/unsaid", ".", "bin/su")} == {0}
+    assert {(root / name).lstat().st_uid for name in ("srv", "srv/unsaid", ".", "bin/su", ".cvmfscatalog")} == {0}
     null = (root / "dev" / "null").lstat()
     assert (stat.S_ISCHR(null.st_mode), null.st_rdev) == (True, os.makedev(1, 3))
     assert os.readlink(root / "lib") == "usr/lib"

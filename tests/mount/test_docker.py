@@ -259,7 +259,7 @@ def test_an_image_starts_from_a_repository(machine: docker.Machine, tmp_path: Pa
     machine.docker("save", "-o", tmp_path / "small.tar", docker.IMAGE)
     with publishing.publishing(tmp_path / "images", fqrn) as made:
         made.create()
-        command = [sys.executable, "-m", "nearfs.cli.main", "image", "unpack", tmp_path / "small.tar", fqrn]
+        command = [sys.executable, "-m", "nearfs.cli.main", "image", "unpack", str(tmp_path / "small.tar"), fqrn]
         processes.run(command, env=made.environment, cwd=Path("/"))
         with serving.serving(made.storage.parent, tmp_path / "serving") as served:
             settings = made.client_settings(served.url, tmp_path / "cache", CVMFS_SHARED_CACHE="no")
@@ -273,6 +273,8 @@ def test_an_image_starts_from_a_repository(machine: docker.Machine, tmp_path: Pa
                 done = machine.run("sh", "-c", script)
             finally:
                 machine.run("umount", "-l", "/mnt/bundle/rootfs", point, check=False)
+            fetched_bytes = sum(request["bytes"] for request in served.requests())
+    assert 100_000 < fetched_bytes < docker.UNREAD_BYTES
     assert done.stdout.splitlines()[-3:] == ["uid=0(root) gid=0", "written", "before"]
 
 

@@ -22,6 +22,7 @@ from tests.support import processes, site
 from tests.support.waiting import wait_until
 
 IMAGE = "small"
+UNREAD_BYTES = 4_000_000  # in the image, and of no use to anybody; nothing makes it smaller
 PLUGIN_SOCKET = "/run/docker/plugins/cvmfs.sock"
 _READY_LIMIT_S = 60.0
 _END_LIMIT_S = 30.0
@@ -145,10 +146,10 @@ class Machine:
         return [line.split(" ")[1] for line in lines if line.startswith("cvmfs2 ")]
 
     def import_image(self) -> None:
-        """Makes the image `small`: busybox, with a shell, and nothing else."""
+        """Makes the image `small`: busybox, with a shell, and a file that nothing reads."""
         archive = self.scratch / "image.tar"
         with tarfile.open(archive, "w") as out:
-            for name in ("bin", "etc", "tmp", "proc", "sys", "dev", "taken", "taken/before"):
+            for name in ("bin", "etc", "tmp", "proc", "sys", "dev", "taken", "taken/before", "unread"):
                 directory = tarfile.TarInfo(name)
                 directory.type, directory.mode = tarfile.DIRTYPE, 0o700 if name.startswith("taken") else 0o755
                 out.addfile(directory)
@@ -161,6 +162,9 @@ class Machine:
             entry = tarfile.TarInfo("etc/passwd")
             entry.size = len(users)
             out.addfile(entry, io.BytesIO(users))
+            unread = tarfile.TarInfo("unread/block")
+            unread.size = UNREAD_BYTES
+            out.addfile(unread, io.BytesIO(os.urandom(UNREAD_BYTES)))
         self.docker("import", archive, IMAGE)
 
     def close(self) -> None:

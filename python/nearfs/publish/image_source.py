@@ -34,6 +34,7 @@ _DEPTH_LIMIT = 3
 _COPY_LIMIT_S = 6 * 3600
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x", "riscv64": "riscv64"}
+_COMPLAINT = re.compile(r'msg="(.*)"')
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
 
@@ -92,10 +93,16 @@ def _fetched(source: str, platform: str) -> Iterator[str]:
     choice = [f"--override-os={system}", f"--override-arch={architecture}", f"--command-timeout={_COPY_LIMIT_S}s"]
     with tempfile.TemporaryDirectory(prefix="nearfs-image-") as scratch:
         command = [program, *choice, "copy", "--quiet", "--", source, f"oci:{scratch}/layout:image"]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=None)
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", check=False, timeout=_COPY_LIMIT_S + 60
+            )
+        except subprocess.TimeoutExpired:
+            raise Unreachable(f"{source}: skopeo does not end", operation="fetch image", subject=source) from None
         if done.returncode:
-            said = done.stderr.strip().splitlines()
-            raise Unreachable(f"{source}: skopeo: {said[-1] if said else 'failed'}", operation="fetch image")
+            said = _COMPLAINT.findall(done.stderr) or done.stderr.strip().splitlines()[-1:]
+            message = f"{source}: skopeo: {said[-1] if said else 'failed'}"
+            raise Unreachable(message, operation="fetch image", subject=source)
         yield f"{scratch}/layout"
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nearfs.signing import ManifestFields
 
 _ORIGIN = "origin.json"
+_MARKER = ".cvmfscatalog"
 _ORIGIN_LIMIT_BYTES = 1 << 20
 _DEPTH_LIMIT = 20
 _DIRECTORY_MODE, _FILE_MODE = 0o755, 0o644
@@ -117,20 +118,22 @@ def kept(repository: Repository) -> list[Kept]:
 
 def _unpack(steps: _Steps, revision: Looking, image: Image, wanted: Plan, say: Callable[[str], None]) -> None:
     flat = image_names.flat(image.digest)
-    directories = {parent for _, chain, _ in wanted.layers for parent in image_names.parents(image_names.chain(chain))}
-    directories |= set(image_names.parents(flat))
+    chains = [image_names.chain(chain) for _, chain, _ in wanted.layers]
+    directories = {parent for path in (*chains, flat) for parent in image_names.parents(path)}
     # What is copied must not be there, what is unpacked into nothing needs attributes.
     directories |= {image_names.chain(chain) for below, chain, _ in wanted.layers if not below}
     directories |= set() if image.layers else {flat}
-    steps.make_directories(sorted(path for path in directories if not revision.is_directory(path)))
+    entries: dict[str, bytes | str] = {path: "" for path in directories if not revision.is_directory(path)}
+    # The engine would make the marker, and give it to nobody.
+    entries |= {f"{path}/{_MARKER}": b"" for path in chains if path in entries}
+    steps.add(dict(sorted(entries.items())))
     for number, (below, chain, layer) in enumerate(wanted.layers, 1):
         say(f"Unpacking layer {number} of {len(wanted.layers)}: sha256:{layer.diff_id[:12]}")
         if below:
             steps.copy(image_names.chain(below), image_names.chain(chain))
         steps.unpack(layer, image_names.chain(chain))
     if wanted.makes_flat and image.layers:
-        chains = image_names.chains(layer.diff_id for layer in image.layers)
-        steps.copy(image_names.chain(chains[-1]), flat)
+        steps.copy(image_names.chain(image_names.chains(layer.diff_id for layer in image.layers)[-1]), flat)
 
 
 def _description(image: Image, name: str, source: str) -> dict[str, bytes | str]:
@@ -219,13 +222,10 @@ class _Steps:
         self._now_s = int(time.time())
         self._stored: list[Committed] = []
 
-    def make_directories(self, paths: Sequence[str]) -> None:
-        """Makes directories of root; those that exist become root's, with the usual mode."""
-        if paths:
-            self.add(dict.fromkeys(paths, ""))
-
     def add(self, entries: dict[str, bytes | str]) -> None:
-        """Adds files (content), links (target) and directories (empty), with the directories that they are in."""
+        """Adds files (content), links (target) and directories (an empty text), all of them root's."""
+        if not entries:
+            return
         with tempfile.TemporaryFile() as scratch:
             with tarfile.open(fileobj=scratch, mode="w", format=tarfile.GNU_FORMAT) as archive:
                 for path, what in entries.items():
@@ -252,7 +252,7 @@ class _Steps:
             # In an archive they would be nobody's; in an image, root's, unless a layer below has them.
             with Looking(self._repository.storage, before) as below:
                 paths = sorted(f"{directory}/{name}" for name in streaming.unsaid)
-                self.make_directories([path for path in paths if not below.is_directory(path)])
+                self.add(dict.fromkeys((path for path in paths if not below.is_directory(path)), ""))
 
     def copy(self, source: str, target: str) -> None:
         """Copies a directory without touching its contents."""
