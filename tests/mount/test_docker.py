@@ -27,7 +27,6 @@ def publisher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[publishing.P
     """Two revisions of the talk's repository, the first one tagged."""
     with publishing.publishing(tmp_path_factory.mktemp("publisher"), APPS) as made:
         made.create()
-        made.configure({"CVMFS_VIRTUAL_DIR": "true"})
         with made.transaction("-a", "v1") as union:
             (union / "version").write_text("one\n")
             (union / "long").write_bytes(b"x" * 4_000_000)
@@ -237,18 +236,17 @@ def test_a_bind_of_what_the_machine_mounts(machine: docker.Machine) -> None:
     """Is how engines without the plugin do it; a mount that comes later is seen in the container, too."""
     bound = f"{sites.MOUNT_DIR}:/cvmfs:ro,rslave"
     container = machine.docker(*machine.container("-d", "-v", bound), docker.IMAGE, "sleep", "10000").stdout.strip()
-    point = f"{sites.MOUNT_DIR}/{APPS}"
-    own = f"{sites.MOUNT_DIR}/own"
+    point, own = f"{sites.MOUNT_DIR}/{GOLDEN}", f"{sites.MOUNT_DIR}/own"
     script = PROJECT / "docs" / "examples" / "containers" / "own-mount.sh"
     try:
         machine.run("mkdir", "-p", point, own)
-        machine.run("mount", "-t", "cvmfs", APPS, point)
-        machine.run("env", "HOME=/mnt", script, APPS, "v2", own)
+        machine.run("mount", "-t", "cvmfs", GOLDEN, point)
+        machine.run("env", "HOME=/mnt", script, APPS, "v1", own)
         shown = [
-            machine.docker("exec", container, "cat", f"/cvmfs/{path}/version").stdout
-            for path in (APPS, f"{APPS}/.cvmfs/snapshots/v1", "own")
+            machine.docker("exec", container, "cat", f"/cvmfs/{path}").stdout
+            for path in (f"{GOLDEN}/hello.txt", f"{GOLDEN}/.cvmfs/snapshots/v1/hello.txt", "own/version")
         ]
-        assert shown == ["two\n", "one\n", "two\n"]
+        assert shown == ["hello again\n", "hello world\n", "one\n"]
     finally:
         machine.run("umount", "-l", point, own, check=False)
 
