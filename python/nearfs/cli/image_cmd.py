@@ -24,7 +24,7 @@ def command() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def unpack(source: str, repository: str, name: str, platform: str, *, as_json: bool) -> None:
-    r"""Publish the image SOURCE as a root file system, as one new revision.
+    """Publish the image SOURCE as a root file system, as one new revision.
 
     SOURCE is an OCI layout (a directory or a tar), an archive of `docker save`, or docker://REFERENCE, which skopeo
     fetches. Layers stream into the repository, each once, whatever image brings it.
@@ -33,7 +33,7 @@ def unpack(source: str, repository: str, name: str, platform: str, *, as_json: b
     /REGISTRY/NAME:TAG is a link to /.flat/xx/DIGEST, the root file system:
     podman run --rootfs "$(readlink -f /cvmfs/FQRN/docker.io/library/debian:stable):O" sh
     apptainer exec /cvmfs/FQRN/docker.io/library/debian:stable sh
-    """
+    """  # noqa: D301 the mark is for click
     from nearfs.cli import summary
     from nearfs.errors import InvalidInput
     from nearfs.publish import collection, image_names, image_source, images

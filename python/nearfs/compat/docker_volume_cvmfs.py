@@ -56,7 +56,7 @@ _discovery = click.option(
 def command(
     context: click.Context, socket: Path, state: Path, mountpoint: Path | None, timeout: int, *, verbose: bool
 ) -> int:
-    r"""Volumes of Docker from CernVM-FS repositories: driver `cvmfs`. Without a command: serves, until SIGTERM.
+    """Volumes of Docker from CernVM-FS repositories: driver `cvmfs`. Without a command: serves, until SIGTERM.
 
     \b
     docker run --volume-driver cvmfs -v myapps.example.com@trunk-previous:/myapps ...
@@ -65,7 +65,7 @@ def command(
     Names are FQRN (the newest revision, and those after it), FQRN@TAG, FQRN@ROOTHASH and FQRN#DATE (UTC:
     2026-01-31 or 2026-01-31T235900Z). Options are repository, tag, hash, date and parameters such as
     CVMFS_HTTP_PROXY. What a client needs to know comes from /etc/cvmfs, as for any other mount.
-    """
+    """  # noqa: D301 the mark is for click
     if context.invoked_subcommand is not None:
         return 0
     return docker_volume_cmd.serve(Places(socket, state, mountpoint), timeout, _MOUNT_COMMAND, verbose=verbose)
