@@ -195,7 +195,10 @@ def from_copy(place: Place, line: Line, url: str, command: tuple[str, ...]) -> d
     _run("tar", "-C", root, "-xzf", copy)
     start(place, root, command)
     crossed = line.traffic().down_bytes - before.down_bytes
-    return {"wall_s": time.perf_counter() - begun, "bytes": crossed, "fetch_s": fetched}
+    figures = {"wall_s": time.perf_counter() - begun, "bytes": crossed, "fetch_s": fetched}
+    place.fresh("root")  # now, lest it costs whoever comes next
+    copy.unlink()
+    return figures
 
 
 @contextlib.contextmanager

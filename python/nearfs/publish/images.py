@@ -9,17 +9,13 @@ Threading: one command at a time, under the repository's publishing lock; the en
 from __future__ import annotations
 
 import datetime as dt
-import io
 import json
-import tarfile
-import tempfile
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from nearfs.errors import Corrupt, NotFound
-from nearfs.publish import editing, finishing, image_names, statistics, transaction
-from nearfs.publish.image_layers import Streaming
+from nearfs.publish import editing, image_names, statistics
+from nearfs.publish.image_steps import Steps
 from nearfs.publish.looking import Looking
 
 if TYPE_CHECKING:
@@ -29,14 +25,13 @@ if TYPE_CHECKING:
     from nearfs._native import Progress
     from nearfs.publish.image_source import Image, Layer
     from nearfs.publish.repository import Repository
-    from nearfs.records import Committed, PublishRequest, Target
+    from nearfs.records import Committed
     from nearfs.signing import ManifestFields
 
 _ORIGIN = "origin.json"
 _MARKER = ".cvmfscatalog"
 _ORIGIN_LIMIT_BYTES = 1 << 20
 _DEPTH_LIMIT = 20
-_DIRECTORY_MODE, _FILE_MODE = 0o755, 0o644
 
 
 @dataclass(frozen=True)
@@ -94,7 +89,7 @@ def unpack(
             if wanted.is_empty:
                 counted.forget()
                 return None
-            steps = _Steps(repository, present.root_hash, progress)
+            steps = Steps(repository, present.root_hash, progress)
             _unpack(steps, revision, image, wanted, say)
         steps.add(_description(image, name, source))
         return steps.finish(present, statistics_of=counted, say=say)
@@ -105,7 +100,7 @@ def remove(repository: Repository, names: Sequence[str], progress: Progress, say
     with _held(repository) as present, statistics.publishing(repository, say) as counted:
         with Looking(repository.storage, present.root_hash) as revision:
             deletions = _deletions(revision, names)
-        steps = _Steps(repository, present.root_hash, progress)
+        steps = Steps(repository, present.root_hash, progress)
         steps.delete(deletions)
         return steps.finish(present, statistics_of=counted, say=say)
 
@@ -116,7 +111,7 @@ def kept(repository: Repository) -> list[Kept]:
         return list(_all_kept(revision, image_names.METADATA, 0))
 
 
-def _unpack(steps: _Steps, revision: Looking, image: Image, wanted: Plan, say: Callable[[str], None]) -> None:
+def _unpack(steps: Steps, revision: Looking, image: Image, wanted: Plan, say: Callable[[str], None]) -> None:
     flat = image_names.flat(image.digest)
     chains = [image_names.chain(chain) for _, chain, _ in wanted.layers]
     directories = {parent for path in (*chains, flat) for parent in image_names.parents(path)}
@@ -211,112 +206,6 @@ def _kept(revision: Looking, directory: str) -> Kept | None:
 
 def _is_digest(text: object) -> bool:
     return isinstance(text, str) and len(text) == 64 and set(text) <= set("0123456789abcdef")
-
-
-class _Steps:
-    """Revisions stored one above the other, of which only the last becomes visible."""
-
-    def __init__(self, repository: Repository, root_hash: str, progress: Progress) -> None:
-        self._repository, self._root_hash, self._progress = repository, root_hash, progress
-        self._options = transaction.PublishOptions()
-        self._now_s = int(time.time())
-        self._stored: list[Committed] = []
-
-    def add(self, entries: dict[str, bytes | str]) -> None:
-        """Adds files (content), links (target) and directories (an empty text), all of them root's."""
-        if not entries:
-            return
-        with tempfile.TemporaryFile() as scratch:
-            with tarfile.open(fileobj=scratch, mode="w", format=tarfile.GNU_FORMAT) as archive:
-                for path, what in entries.items():
-                    archive.addfile(*self._member(path, what))
-            scratch.flush()
-            self._publish(f"/proc/self/fd/{scratch.fileno()}", "/", makes_catalog=False)
-
-    def _member(self, path: str, what: bytes | str) -> tuple[tarfile.TarInfo, io.BytesIO | None]:
-        member = tarfile.TarInfo(path.lstrip("/"))
-        member.mtime = self._now_s
-        if isinstance(what, bytes):
-            member.mode, member.size = _FILE_MODE, len(what)
-            return member, io.BytesIO(what)
-        member.type, member.linkname = (tarfile.SYMTYPE, what) if what else (tarfile.DIRTYPE, "")
-        member.mode = _DIRECTORY_MODE
-        return member, None
-
-    def unpack(self, layer: Layer, directory: str) -> None:
-        """Puts a layer above what a directory has: its whiteouts take away, its directories hide or join."""
-        before = self._root_hash
-        with Streaming(layer) as streaming:
-            self._publish(streaming.path, directory, makes_catalog=True)
-        if streaming.unsaid:
-            # In an archive they would be nobody's; in an image, root's, unless a layer below has them.
-            with Looking(self._repository.storage, before) as below:
-                paths = sorted(f"{directory}/{name}" for name in streaming.unsaid)
-                self.add(dict.fromkeys((path for path in paths if not below.is_directory(path)), ""))
-
-    def copy(self, source: str, target: str) -> None:
-        """Copies a directory without touching its contents."""
-        from nearfs import _native
-
-        storage, request = str(self._repository.storage), self._request("")
-        self._take(_native.copy_directory(storage, source=source.encode(), target=target.encode(), request=request))
-
-    def delete(self, paths: Sequence[str]) -> None:
-        """Removes what is at the paths, and below."""
-        self._publish("", "/", makes_catalog=False, deletions=paths)
-
-    def finish(
-        self, present: ManifestFields, *, statistics_of: statistics.Counted, say: Callable[[str], None]
-    ) -> Committed:
-        """Makes the last revision the newest; returns it with the sums of all steps."""
-        references = [(committed["root_hash"], "C") for committed in self._stored[:-1]]
-        last = self._stored[-1]
-        finished = finishing.finish(
-            self._repository, last, self._now_s, present, self._options, say, mounts=False, references=references
-        )
-        summed = self._summed(finished)
-        statistics_of.committed(summed)
-        return summed
-
-    def _publish(self, source: str, path: str, *, makes_catalog: bool, deletions: Sequence[str] = ()) -> None:
-        from nearfs import _native
-
-        target: Target = {
-            "kind": "archive" if source else "nothing",
-            "path": path.rstrip("/").encode(),
-            "deletions": [deletion.encode("utf-8", "surrogateescape") for deletion in deletions],
-            "owner": None,
-            "makes_catalog": makes_catalog,
-            "mirrors": False,
-        }
-        storage, request = str(self._repository.storage), self._request(source)
-        self._take(
-            transaction.beside_main(
-                lambda: _native.publish_into(storage, progress=self._progress, target=target, request=request),
-                self._progress,
-            )
-        )
-
-    def _request(self, source: str) -> PublishRequest:
-        request = transaction.request(
-            self._repository, self._options, self._root_hash, self._now_s, source=source, is_overlay=False
-        )
-        request["include_xattrs"] = True  # file capabilities
-        return request
-
-    def _take(self, committed: Committed) -> None:
-        self._stored.append(committed)
-        self._root_hash = committed["root_hash"]
-
-    def _summed(self, finished: Committed) -> Committed:
-        total = dict(finished)
-        for name in ("objects_new", "bytes_new", "objects_reused", "bytes_added", "catalogs_new", "entries_added",
-                     "entries_removed", "entries_changed"):  # fmt: skip
-            total[name] = sum(cast("dict[str, int]", committed)[name] for committed in self._stored)
-        counted = {key for committed in self._stored for key in committed["counts"]}
-        total["counts"] = {key: sum(committed["counts"].get(key, 0) for committed in self._stored) for key in counted}
-        total["warnings"] = [warning for committed in self._stored for warning in committed["warnings"]]
-        return cast("Committed", total)
 
 
 def _held(repository: Repository) -> AbstractContextManager[ManifestFields]:
