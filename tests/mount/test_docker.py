@@ -185,6 +185,22 @@ def test_an_engine_that_dies_finds_its_volumes(machine: docker.Machine) -> None:
     assert machine.mounts() == [f"{POINTS}/{APPS}@v1"]
 
 
+def test_docker_finds_the_plugin_by_what_install_writes(machine: docker.Machine) -> None:
+    places = ("--socket", "/run/elsewhere/plugin.sock")
+    command = (sys.executable, "-m", "nearfs.compat.docker_volume_cvmfs")
+    try:
+        machine.run(*command, "install", *places, "--units", "/mnt/units")
+        machine.restart_plugin(*places)
+        machine.kill_engine()  # it keeps in mind where a plugin was
+        machine.start_engine()
+        assert version(machine, held(machine, f"{APPS}@v1")) == "one\n"
+    finally:
+        machine.run(*command, "uninstall", *places, "--units", "/mnt/units")
+        machine.restart_plugin(*machine.plugin_options)
+        machine.kill_engine()
+        machine.start_engine()
+
+
 def test_what_goes_wrong_is_said_by_docker_run(machine: docker.Machine) -> None:
     def complaint(volume: str) -> str:
         options = machine.container("--rm", "--volume-driver", "cvmfs", "-v", f"{volume}:/myapps")
