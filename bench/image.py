@@ -262,6 +262,9 @@ def main(arguments: list[str] | None = None) -> int:
             return enclosure.enter("bench.image", words, options.directory)
         finally:
             _remove_groups()
+    absent = [name for name in ("runc", "curl", *(() if options.tree else (_DEBIAN[0],))) if not shutil.which(name)]
+    if absent:
+        raise SystemExit(f"not installed: {', '.join(absent)} (ci/setup lab installs what is missing)")
     enclosure.prepare()
     found = measure(options, Place(home))
     sizes = f"{found['tar_bytes'] / 1e6:.0f} MB, {found['layer_bytes'] / 1e6:.0f} MB deflated"
