@@ -1,5 +1,6 @@
 """`nearfs image`: layers become root file systems, each layer once, and go away with the last image that has them."""
 
+import contextlib
 import json
 import os
 import stat
@@ -15,6 +16,7 @@ from tests.format import check, manifest
 from tests.support import processes
 from tests.support.container_images import Layer, layer, layout, saved
 from tests.support.publishing import Publisher
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.mount, pytest.mark.timeout(240)]
 
@@ -168,4 +170,39 @@ def test_what_is_no_image_changes_nothing(publisher: Publisher, tmp_path: Path) 
     removed = image(publisher, "rm", publisher.fqrn, "never", check=False)
     assert "has no image docker.io/library/never:latest" in removed.stderr
     assert manifest.read_manifest(publisher.storage).root_hash == before
+    accepted(publisher)
+
+
+def test_an_unpacking_that_is_killed_leaves_the_old_revision(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.create()
+    before = manifest.read_manifest(publisher.storage).root_hash
+    digest = layout(tmp_path / "image", [BASE, UPPER])
+    blobs = tmp_path / "image" / "blobs" / "sha256"
+    second = next(path for path in blobs.iterdir() if path.read_bytes() == UPPER.deflated)
+    whole = tmp_path / "whole"
+    second.rename(whole)
+    os.mkfifo(second)
+    words = ["unpack", str(tmp_path / "image"), publisher.fqrn, "--platform", "linux/amd64", "--name", "killed"]
+    command = [sys.executable, "-m", "nearfs.cli.main", "image", *words]
+
+    def asked_for() -> int | None:
+        """Opens the second layer as soon as it is asked for, which is when the first one is stored."""
+        with contextlib.suppress(OSError):
+            return os.open(second, os.O_WRONLY | os.O_NONBLOCK)
+        return None
+
+    with processes.started(command, tmp_path / "log", env=publisher.environment) as unpacking:
+        descriptor = wait_until(asked_for, 100, "the second layer is asked for")
+        assert descriptor is not None
+        os.write(descriptor, whole.read_bytes()[:200])
+        unpacking.kill()
+        unpacking.wait(30)
+        os.close(descriptor)
+    assert manifest.read_manifest(publisher.storage).root_hash == before
+    accepted(publisher)
+    second.unlink()
+    whole.rename(second)
+    done = image(publisher, *words).stdout
+    assert "Unpacking layer 1 of 2" in done, "nothing refers to what the killed one stored"
+    assert names(publisher.union / ".flat" / digest[:2] / digest / "etc") == {"kept", "new"}
     accepted(publisher)

@@ -15,7 +15,7 @@ import os
 import tarfile
 import threading
 import zlib
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from nearfs.errors import Corrupt, NearfsError, Unsupported
 
@@ -141,9 +141,8 @@ class _Flowing(io.RawIOBase):
 
 def _inflated(stored: BinaryIO, diff_id: str) -> BinaryIO:
     """Returns the tar of a layer; raises `Unsupported` for a compression that is not read here."""
-    buffered = io.BufferedReader(stored, _BLOCK_BYTES) if isinstance(stored, io.RawIOBase) else stored
-    start = buffered.read(len(_ZSTD))
-    buffered.seek(0)
+    buffered = stored if isinstance(stored, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", stored))
+    start = buffered.peek(len(_ZSTD))
     if start.startswith(_GZIP):
         return gzip.GzipFile(fileobj=buffered)  # type: ignore[return-value] # several members, too
     if start.startswith(_ZSTD):
