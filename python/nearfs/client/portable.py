@@ -24,7 +24,7 @@ import pyfuse3
 import trio
 
 from nearfs import _native
-from nearfs.errors import InitCode, Internal, NearfsError, Unreachable
+from nearfs.errors import InitCode, Internal, InvalidInput, NearfsError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -36,6 +36,7 @@ _LOG = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
+_Answer = TypeVar("_Answer")
 
 # As the native loop: workers wait for the network most of their time.
 _MIN_WORKERS = 16
@@ -257,9 +258,21 @@ class PortableMount:
         """Returns True when the mount has ended, False when the time is over. Raises `Internal` if the loop failed."""
         ended = self._ended.wait(timeout_s)
         if ended and self._failure is not None:
-            message = f"the portable loop failed: {self._failure!r}"
-            raise Internal(message, operation=_LOOP, exit_code=InitCode.FUSE_LOOP) from self._failure
+            raise self._failed() from self._failure
         return ended
+
+    def _failed(self) -> Internal:
+        message = f"the portable loop failed: {self._failure!r}"
+        return Internal(message, operation=_LOOP, exit_code=InitCode.FUSE_LOOP)
+
+    def _ask(self, question: Callable[[Engine], _Answer]) -> _Answer:
+        """Asks the engine, which a loop that failed has closed: then that is what there is to tell."""
+        try:
+            return question(self._engine)
+        except InvalidInput:
+            if self._failure is None:
+                raise
+            raise self._failed() from self._failure
 
     def unmount(self) -> None:
         """Unmounts, lazily if it is busy; does nothing when it already ended."""
@@ -267,27 +280,27 @@ class PortableMount:
 
     def counters(self) -> dict[str, int]:
         """Returns what the engine counted."""
-        return self._engine.counters()
+        return self._ask(lambda engine: engine.counters())
 
     @property
     def revision(self) -> int:
         """Returns the revision that is shown."""
-        return self._engine.revision
+        return self._ask(lambda engine: engine.revision)
 
     @property
     def updates(self) -> Following:
         """Returns how it follows the repository."""
-        return self._engine.updates
+        return self._ask(lambda engine: engine.updates)
 
     @property
     def route(self) -> Route:
         """Returns its ways to the hosts."""
-        return self._engine.route
+        return self._ask(lambda engine: engine.route)
 
     @property
     def external_route(self) -> Route:
         """Returns its ways to external data."""
-        return self._engine.external_route
+        return self._ask(lambda engine: engine.external_route)
 
 
 def _await_first_answer(mount: UnservedMount, mountpoint: str) -> None:
