@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from nearfs import files
 from nearfs.cli import output
 from nearfs.errors import Busy, InvalidInput, NearfsError, NotFound
-from nearfs.publish import healing, moments, references, revision, status, tags
+from nearfs.publish import acting, healing, moments, references, revision, status, tags
 from nearfs.publish.places import Places
 from nearfs.publish.repository import REFLOG, Repository
 
@@ -43,7 +43,12 @@ class CheckOptions:
 
 def check(names: Sequence[str], options: CheckOptions) -> int:
     """Checks repositories one after the other; returns 1 if any has a problem."""
-    return max((_check_and_note(Repository.load(name), options) for name in names), default=0)
+    return max((_check_as_owner(name, options) for name in names), default=0)
+
+
+@acting.by_owner
+def _check_as_owner(repository: Repository, options: CheckOptions) -> int:
+    return _check_and_note(repository, options)
 
 
 def check_all(options: CheckOptions) -> int:
@@ -69,7 +74,7 @@ def _check_logged(name: str, options: CheckOptions) -> None:
         if not _is_due(repository):
             return
         output.line(f"Starting {name} at {moments.written(time.time())}")
-        if _check_and_note(repository, options) != 0:
+        if _check_as_owner(name, options) != 0:
             output.line("ERROR from cvmfs_server check!")
     except (NearfsError, OSError) as error:
         output.line(f"{error}\nERROR from cvmfs_server check!")

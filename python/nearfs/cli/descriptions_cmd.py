@@ -12,18 +12,21 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nearfs import files, keys
 from nearfs.cli import output
 from nearfs.errors import InvalidInput
-from nearfs.publish import descriptions
+from nearfs.publish import acting, descriptions
 from nearfs.publish.places import Places
-from nearfs.publish.repository import Repository
+
+if TYPE_CHECKING:
+    from nearfs.publish.repository import Repository
 
 
-def update_repoinfo(name: str, path: Path | None) -> int:
+@acting.by_owner
+def update_repoinfo(repository: Repository, path: Path | None) -> int:
     """Replaces the metainfo of a repository by a file, or by what an editor makes of it."""
-    repository = Repository.load(name)
     if path is not None:
         content = descriptions.provided(path)
     else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nearfs.cli import output
 from nearfs.cli.asking import confirm
 from nearfs.errors import InvalidInput, NearfsError
-from nearfs.publish import collection, moments, references
+from nearfs.publish import acting, collection, moments, references
 from nearfs.publish.places import Places
 from nearfs.publish.repository import Repository
 
@@ -54,8 +54,16 @@ def collect(names: Sequence[str], options: GcOptions) -> int:
     if not _confirmed(repositories, options, since_s):
         return 1
     for repository in repositories:
-        collection.collect(repository, options.for_repository(repository, since_s), output.line)
+        _collect(repository, options, since_s)
     return 0
+
+
+def _collect(repository: Repository, options: GcOptions, since_s: int) -> None:
+    def collect() -> int:
+        collection.collect(repository, options.for_repository(repository, since_s), output.line)
+        return 0
+
+    acting.as_owner(repository, collect)
 
 
 def collect_all(options: GcOptions) -> int:
@@ -75,7 +83,7 @@ def collect_all(options: GcOptions) -> int:
         for repository in repositories:
             output.line(f"Starting {repository.fqrn} at {moments.written(time.time())}")
             try:
-                collection.collect(repository, options.for_repository(repository, since_s), output.line)
+                _collect(repository, options, since_s)
             except (NearfsError, OSError) as error:
                 output.line(f"{error}\nERROR from cvmfs_server gc!")
             output.line(f"Finished {repository.fqrn} at {moments.written(time.time())}")

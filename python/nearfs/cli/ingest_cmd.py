@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nearfs.cli import output, summary
 from nearfs.errors import Busy, InvalidInput, NearfsError, Untrusted
-from nearfs.publish import collection, into
-from nearfs.publish.repository import Repository
+from nearfs.publish import acting, collection, into
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from nearfs.publish.repository import Repository
 
 _FAILED = 1
 _Entry = TypeVar("_Entry")
 
 
-def ingest(name: str, wanted: into.Wanted, *, user: str, group: str, keeps_ownership: bool) -> int:
+@acting.by_owner
+def ingest(repository: Repository, wanted: into.Wanted, *, user: str, group: str, keeps_ownership: bool) -> int:
     """Publishes `wanted` as files of `user` and `group`, of the repository's owner, or with the archive's numbers."""
-    repository = Repository.load(name)
     owner = None if keeps_ownership else owner_of(repository, user, group)
     try:
         with summary.watching() as watched:

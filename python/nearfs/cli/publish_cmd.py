@@ -47,7 +47,7 @@ def command(
     missing; what equals the present revision is not read again.
     """
     from nearfs.cli import summary
-    from nearfs.publish import collection, into
+    from nearfs.publish import acting, collection, into
     from nearfs.publish.repository import Repository
     from nearfs.publish.transaction import PublishOptions
 
@@ -83,4 +83,4 @@ def command(
         output.json_document({"repository": repository.fqrn, "path": path or "/", **committed})
     else:
         watched.end(repository.fqrn, committed)
-    collection.after_publish(repository, say)
+    acting.as_owner(repository, lambda: collection.after_publish(repository, say))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from nearfs.cli import output
 from nearfs.cli.asking import confirm
 from nearfs.errors import NearfsError
-from nearfs.publish import branches, creation, healing, importing
+from nearfs.publish import acting, branches, creation, healing, importing
 from nearfs.publish.places import Places
 from nearfs.publish.repository import LAYOUT_REVISION, Repository
 
@@ -95,9 +95,15 @@ def list_repositories() -> int:
     places = Places.here()
     for name in Repository.all_names(places):
         try:
-            output.line(_listed(Repository.load(name, places)))
+            _list(name)
         except NearfsError as error:
             output.line(f"{name} (stratum0 / local) - unhealthy: {error}")
+    return 0
+
+
+@acting.by_owner
+def _list(repository: Repository) -> int:
+    output.line(_listed(repository))
     return 0
 
 
@@ -156,7 +162,7 @@ def mount(names: Sequence[str]) -> int:
     failed = 0
     for name in names:
         try:
-            _mount_one(Repository.load(name))
+            _mount_one(name)
         except NearfsError as error:
             if len(names) == 1:
                 raise
@@ -165,9 +171,11 @@ def mount(names: Sequence[str]) -> int:
     return failed
 
 
-def _mount_one(repository: Repository) -> None:
+@acting.by_owner
+def _mount_one(repository: Repository) -> int:
     repository.check_owner()
     for problem in healing.health(repository):
         output.complain(problem)
     for done in healing.heal_exclusively(repository):
         output.complain(f"Note: {done}")
+    return 0

@@ -12,7 +12,7 @@ from nearfs import whitelist
 from nearfs.cli import output
 from nearfs.cli.asking import confirm
 from nearfs.errors import NearfsError
-from nearfs.publish import resigning
+from nearfs.publish import acting, resigning
 from nearfs.publish.places import Places
 from nearfs.publish.repository import Repository
 
@@ -49,15 +49,16 @@ def _whitelist(name: str, days: int, path: Path | None) -> None:
 def manifests(names: Sequence[str]) -> int:
     """Signs the manifests of repositories again."""
 
-    def sign(name: str) -> None:
-        repository = Repository.load(name)
+    @acting.by_owner
+    def sign(repository: Repository) -> int:
         with output.step("Signing .cvmfspublished"):
             resigning.sign_manifest(repository)
+        return 0
 
     return _each(names, sign)
 
 
-def _each(names: Sequence[str], work: Callable[[str], None]) -> int:
+def _each(names: Sequence[str], work: Callable[[str], object]) -> int:
     """Works on one repository after the other; one that fails does not keep the others from it."""
     failed = 0
     for name in names:

@@ -14,7 +14,7 @@ from nearfs.cli.asking import confirm
 from nearfs.config import values
 from nearfs.config.layers import Settings
 from nearfs.errors import PermissionDenied
-from nearfs.publish import rewriting
+from nearfs.publish import acting, rewriting
 from nearfs.publish.repository import Repository
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _WARNINGS: dict[Rule, str] = {
 
 def chown(name: str, uid_file: str, gid_file: str) -> int:
     """Gives all entries new owners and groups by two map files."""
-    return _rewrite(Repository.load(name), "owners", _ids("-u", uid_file), _ids("-g", gid_file))
+    return _rewrite(name, "owners", _ids("-u", uid_file), _ids("-g", gid_file))
 
 
 def _ids(option: str, path: str) -> Ids:
@@ -50,9 +50,10 @@ def rewrite(name: str, rule: Rule, *, force: bool) -> int:
         output.line("aborted.")
         return 1
     output.line("Opening repository transaction")
-    return _rewrite(repository, rule, None, None)
+    return _rewrite(name, rule, None, None)
 
 
+@acting.by_owner
 def _rewrite(repository: Repository, rule: Rule, uid_map: Ids | None, gid_map: Ids | None) -> int:
     output.line("Starting catalog migration")
     committed = rewriting.rewrite(repository, rule, output.line, uid_map=uid_map, gid_map=gid_map)

@@ -13,7 +13,7 @@ from nearfs.cli import output
 from nearfs.cli.asking import confirm
 from nearfs.cli.output import readable_size
 from nearfs.errors import NotFound
-from nearfs.publish import tags
+from nearfs.publish import acting, tags
 from nearfs.publish.repository import Repository
 
 if TYPE_CHECKING:
@@ -117,19 +117,20 @@ def branch_lines(listed: Sequence[tuple[str, str, int]], *, machine: bool) -> li
     return lines
 
 
-def add(name: str, tag: str, *, message: str, root_hash: str) -> int:
+@acting.by_owner
+def add(repository: Repository, tag: str, *, message: str, root_hash: str) -> int:
     """Gives a name to a revision."""
-    said = tags.add(Repository.load(name), tag, message=message, root_hash=root_hash)
+    said = tags.add(repository, tag, message=message, root_hash=root_hash)
     if said:
         output.line(said)
     return 0
 
 
-def remove(name: str, wanted: Sequence[str], *, force: bool) -> int:
+@acting.by_owner
+def remove(repository: Repository, wanted: Sequence[str], *, force: bool) -> int:
     """Removes tags after a confirmation."""
-    repository = Repository.load(name)
     if not force:
-        output.line(f"You are about to remove these tags from {name}:")
+        output.line(f"You are about to remove these tags from {repository.fqrn}:")
         for tag in wanted:
             output.line(f"* {tag}")
         if not confirm("Are you sure (y/N)? "):

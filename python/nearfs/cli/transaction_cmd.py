@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from nearfs.cli import output, summary
 from nearfs.cli.asking import confirm
 from nearfs.errors import Busy, InvalidInput
-from nearfs.publish import collection, site, transaction, users
-from nearfs.publish.repository import Repository
+from nearfs.publish import acting, collection, site, transaction, users
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nearfs.publish.repository import Repository
     from nearfs.records import Committed
 
 _INTERRUPTED = 4
@@ -43,12 +43,12 @@ def read_membership(path: str) -> str:
     return text
 
 
-def begin(name: str, path: str, *, copy: tuple[str, str] | None, retry_s: float | None) -> int:
+@acting.by_owner
+def begin(repository: Repository, path: str, *, copy: tuple[str, str] | None, retry_s: float | None) -> int:
     """Opens a transaction; with `retry_s` it waits for a busy repository so long, 0 for ever.
 
     With `copy` it starts with the first directory copied to the second.
     """
-    repository = Repository.load(name)
     site.run_hook(repository, "transaction_before_hook")
     deadline = None if not retry_s else time.monotonic() + retry_s
     while True:
@@ -69,33 +69,42 @@ def begin(name: str, path: str, *, copy: tuple[str, str] | None, retry_s: float 
 def abort(names: Sequence[str], *, force: bool) -> int:
     """Discards open transactions, each after a confirmation."""
     for name in names:
-        repository = Repository.load(name)
-        loss = f"You are about to DISCARD ALL CHANGES OF THE CURRENT TRANSACTION for {repository.fqrn}!"
-        if not force and not confirm(f"{loss}  Are you sure (y/N)? "):
-            return _INTERRUPTED
-        site.run_hook(repository, "abort_before_hook")
-        transaction.abort(repository, force=force)
-        site.run_hook(repository, "abort_after_hook")
+        if code := _abort(name, force=force):
+            return code
+    return 0
+
+
+@acting.by_owner
+def _abort(repository: Repository, *, force: bool) -> int:
+    loss = f"You are about to DISCARD ALL CHANGES OF THE CURRENT TRANSACTION for {repository.fqrn}!"
+    if not force and not confirm(f"{loss}  Are you sure (y/N)? "):
+        return _INTERRUPTED
+    site.run_hook(repository, "abort_before_hook")
+    transaction.abort(repository, force=force)
+    site.run_hook(repository, "abort_after_hook")
     return 0
 
 
 def publish(names: Sequence[str], options: transaction.PublishOptions, *, verbose: bool) -> int:
     """Publishes open transactions and says what became of them."""
-    for name in names:
-        repository = Repository.load(name)
-        site.run_hook(repository, "publish_before_hook")
-        wanted = options if options.force else replace(options, force=_readers_are_to_lose(repository))
-        if verbose and repository.is_in_transaction:
-            for change in transaction.planned(repository):
-                output.line(change)
-        output.line("Swissknife Sync: Processing changes...")
-        with summary.watching() as watched:
-            committed = transaction.publish(repository, wanted, progress=watched.progress, say=output.line)
-        watched.end(repository.fqrn, committed)
-        collection.after_publish(repository, output.line)
-        if repository.is_on("CVMFS_PRINT_STATISTICS"):
-            _print_statistics(committed)
-        site.run_hook(repository, "publish_after_hook")
+    return max((_publish(name, options, verbose=verbose) for name in names), default=0)
+
+
+@acting.by_owner
+def _publish(repository: Repository, options: transaction.PublishOptions, *, verbose: bool) -> int:
+    site.run_hook(repository, "publish_before_hook")
+    wanted = options if options.force else replace(options, force=_readers_are_to_lose(repository))
+    if verbose and repository.is_in_transaction:
+        for change in transaction.planned(repository):
+            output.line(change)
+    output.line("Swissknife Sync: Processing changes...")
+    with summary.watching() as watched:
+        committed = transaction.publish(repository, wanted, progress=watched.progress, say=output.line)
+    watched.end(repository.fqrn, committed)
+    collection.after_publish(repository, output.line)
+    if repository.is_on("CVMFS_PRINT_STATISTICS"):
+        _print_statistics(committed)
+    site.run_hook(repository, "publish_after_hook")
     return 0
 
 

@@ -269,8 +269,8 @@ def deletion_log(repository: Repository, named: str = "") -> Path | None:
     return Path(text) if text else None
 
 
-def after_publish(repository: Repository, say: Callable[[str], None]) -> None:
-    """Collects garbage where it is due. The publish is done: whatever fails here is said, not raised."""
+def after_publish(repository: Repository, say: Callable[[str], None]) -> int:
+    """Collects garbage where it is due. The publish is done: whatever fails here is said, and 0 is returned."""
     try:
         if is_due(repository):
             say("Running automatic garbage collection")
@@ -279,3 +279,4 @@ def after_publish(repository: Repository, say: Callable[[str], None]) -> None:
             collect(repository, wanted, say)
     except (NearfsError, OSError) as error:
         say(f"Warning: automatic garbage collection failed, the new revision is published: {error}")
+    return 0

@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING
 from nearfs import files, hashes, keys, signing, whitelist
 from nearfs.config import names
 from nearfs.errors import Busy, InvalidInput, NearfsError, NotFound, PermissionDenied, Unsupported
-from nearfs.publish import healing, mounttable, overlay, revision, server_files, transaction
+from nearfs.publish import (
+    acting,
+    fuse_union,
+    healing,
+    mounttable,
+    overlay,
+    ownership,
+    revision,
+    server_files,
+    transaction,
+)
 from nearfs.publish.repository import REPLICABLE, WHITELIST, Repository
 from nearfs.web_server import installed
 
@@ -79,6 +89,9 @@ def check(wanted: NewRepository, places: Places) -> None:
     except KeyError:
         raise _refused(InvalidInput, f"No user {wanted.owner}", wanted) from None
     _check_choices(wanted)
+    if wanted.owner != "root":
+        fuse_union.check_programs(wanted.fqrn)
+        return
     with open("/proc/filesystems", encoding="ascii") as listed:
         if "overlay" not in listed.read().split():
             raise _refused(Unsupported, "neither OverlayFS nor AUFS detected on the system!", wanted)
@@ -147,14 +160,14 @@ def create(wanted: NewRepository, places: Places, step: Step) -> Repository:
         note += f"(repository will be accessible with VOMS credentials {wanted.membership})... "
     with step("Creating Initial Repository", note):
         _create_first_revision(wanted, repository, owner)
+    give_to_owner(repository, owner)
     with step("Mounting CernVM-FS Storage", "(overlayfs) "):
-        healing.heal(repository)
+        mount(repository)
     with step("Allowing Replication of this Repository"):
         set_replicable(repository, replicable=True)
     if not wanted.membership:
         with step("Initial commit", "" if wanted.external else _greeting(repository)):
-            _initial_commit(repository)
-    give_to_owner(repository, owner)
+            acting.as_owner(repository, lambda: _initial_commit(repository))
     with step("Updating global JSON information"):
         server_files.write_repositories_json(places)
     return repository
@@ -230,6 +243,7 @@ def set_replicable(repository: Repository, *, replicable: bool) -> None:
         raise PermissionDenied(message, operation="alterfs", subject=repository.fqrn, exit_code=1)
     if replicable:
         files.replace(repository.storage / REPLICABLE, _REPLICABLE_TEXT)
+        ownership.give_path(repository, repository.storage / REPLICABLE)
     else:
         files.remove(repository.storage / REPLICABLE)
 
@@ -238,18 +252,25 @@ def _greeting(repository: Repository) -> str:
     return f"New CernVM-FS repository for {repository.fqrn}\n"
 
 
-def _initial_commit(repository: Repository) -> None:
+def mount(repository: Repository) -> None:
+    """Mounts the newest revision, as its owner."""
+    acting.as_owner(repository, lambda: len(healing.heal(repository)))
+
+
+def _initial_commit(repository: Repository) -> int:
     transaction.begin(repository)
     (repository.union / "new_repository").write_text(_greeting(repository), encoding="ascii")
     # The greeting has no external server that it could come from.
     transaction.publish(repository, transaction.PublishOptions(external=False))
+    return 0
 
 
 def give_to_owner(repository: Repository, owner: keys.Owner) -> None:
-    """Makes storage and writable layer the owner's."""
+    """Makes storage, spool area and mount point the owner's; nothing is mounted yet."""
     if owner.uid == 0:
         return
-    for top in (repository.storage, repository.spool / "scratch"):
+    os.chown(repository.union, owner.uid, owner.gid)
+    for top in (repository.storage, repository.spool):
         for directory, _, names_here in os.walk(top):
             os.chown(directory, owner.uid, owner.gid)
             for name in names_here:

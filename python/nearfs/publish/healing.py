@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from nearfs import files
 from nearfs.errors import Busy, NearfsError
-from nearfs.publish import access, branches, overlay, revision, template, trust
+from nearfs.publish import access, acting, branches, overlay, revision, template, trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,8 @@ def heal(repository: Repository) -> list[str]:
         overlay.set_root(repository, root_hash)
         overlay.mount_read_only(repository)
         done.append(f"mounted revision {root_hash} on {repository.read_only}")
-    if not overlay.mounted_at(repository.union):
+    if not overlay.union_answers(repository):
+        overlay.unmount(repository.union)
         overlay.mount_union(repository, writable=False)
         done.append(f"mounted {repository.union}")
     writable = repository.is_in_transaction
@@ -103,10 +104,10 @@ def follow(repository: Repository, say: Callable[[str], None]) -> None:
     Where the caller may not, they stay as they are; the next command that uses them puts them right.
     """
     files.remove(revision.note_path(repository))
-    if os.geteuid() != 0 or not overlay.mounted_at(repository.union):
+    if not (os.geteuid() == 0 or repository.is_owned_by_caller) or not overlay.mounted_at(repository.union):
         return
     try:
-        heal(repository)
+        acting.as_owner(repository, lambda: len(heal(repository)))
     except NearfsError as error:
         # The revision is published whatever becomes of a mount.
         say(f"Note: {repository.union} still shows the revision before: {error}")
@@ -126,7 +127,7 @@ def health(repository: Repository) -> list[str]:
     elif repository.mounted_root != template.base_root(repository):
         meant = "checked out" if branches.current(repository) else "newest published"
         problems.append(f"{repository.read_only} is not based on the {meant} revision")
-    if not overlay.mounted_at(repository.union):
+    if not overlay.union_answers(repository):
         problems.append(f"/cvmfs/{repository.fqrn} is not mounted properly.")
     elif overlay.is_writable(repository.union) != repository.is_in_transaction:
         state, mode = ("is in", "not ") if repository.is_in_transaction else ("is not in", "")

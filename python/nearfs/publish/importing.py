@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from nearfs import files, hashes, keys, signing
 from nearfs.errors import InvalidInput, NotFound
-from nearfs.publish import creation, healing, mounttable, overlay, resigning, revision, server_files
+from nearfs.publish import creation, mounttable, overlay, resigning, revision, server_files
 from nearfs.publish.repository import MANIFEST, REFLOG, WHITELIST, Repository
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def run(wanted: Importing, places: Places, step: Step) -> Repository:
         with step("Importing CernVM-FS storage"):
             creation.give_to_owner(repository, owner)
         with step("Mounting CernVM-FS Storage", "(overlayfs) "):
-            healing.heal(repository)
+            creation.mount(repository)
         with step("Updating global JSON information"):
             server_files.write_repositories_json(places)
     return repository

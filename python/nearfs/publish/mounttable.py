@@ -25,9 +25,10 @@ def lines(repository: Repository) -> list[str]:
     lower = f"allow_other,fsname={fqrn},config={configuration},cvmfs_suid,noauto"
     layers = f"upperdir={repository.scratch},lowerdir={repository.read_only},workdir={repository.work}"
     mark = _mark(repository)
+    kind = "overlay" if repository.text("CVMFS_USER", "root") == "root" else "fuse.fuse-overlayfs"
     return [
         f"cvmfs2#{fqrn} {repository.read_only} fuse {lower} 0 0 {mark}",
-        f"overlay_{fqrn} {repository.union} overlay {layers},noauto,nodev,ro 0 0 {mark}",
+        f"overlay_{fqrn} {repository.union} {kind} {layers},noauto,nodev,ro 0 0 {mark}",
     ]
 
 

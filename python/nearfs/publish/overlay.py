@@ -1,31 +1,28 @@
 """The two mounts of a publisher: the revision below, and the union that shows it writable.
 
-Owns: mounting, remounting and unmounting `<spool>/rdonly` and `/cvmfs/<fqrn>` with kernel overlayfs. Does not own:
-which revision (the caller writes `client.local`) and when.
+Owns: mounting, remounting and unmounting `<spool>/rdonly` and `/cvmfs/<fqrn>`: root with the kernel's overlayfs, other
+owners with FUSE (`fuse_union`). Does not own: which revision (the caller writes `client.local`) and when.
 Threading: called by one command at a time, under the repository's locks. Every helper process has a time limit.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearfs import files
 from nearfs.errors import Busy, NearfsError, Unreachable
+from nearfs.publish import fuse_union, servers
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nearfs.publish.repository import Repository
 
 MOUNT_TIMEOUT_S = 60
-# A client whose mount is gone ends within a moment, unless somebody still uses a file of it.
-_CLIENT_GRACE_S = 2.0
 # metacopy, redirect_dir and index would let the writable layer refer to the layer below by other means than names;
 # the scan reads whole entries only, so they are off whatever the kernel's defaults are.
 _PLAIN_LAYERS = "redirect_dir=off,metacopy=off,index=off,xino=off"
@@ -42,8 +39,17 @@ def is_writable(path: Path) -> bool:
     return options is not None and "rw" in options
 
 
+def is_fuse(path: Path) -> bool:
+    """Tells whether a process serves what is mounted there."""
+    options = _mount_options(path)
+    return options is not None and "fuse" in options
+
+
 def _mount_options(path: Path) -> list[str] | None:
-    """Returns the per-mount and per-file-system options of the topmost mount on a path: `ro` if either says so."""
+    """Returns mode, type and the file system's own options of the topmost mount on a path, None if there is none.
+
+    The mode, `ro` or `rw`, is `ro` if either mount or file system is; the type is without what is behind its point.
+    """
     # The table has resolved paths; the last component is not looked at, since a dead client would not answer.
     wanted = os.path.join(os.path.realpath(path.parent), path.name)
     found = None
@@ -53,8 +59,9 @@ def _mount_options(path: Path) -> list[str] | None:
             if _unescaped(words[4]) == wanted:
                 per_mount = words[5].split(",")
                 per_system = words[-1].strip().split(",")
-                read_only = "ro" in per_mount or "ro" in per_system
-                found = ["ro" if read_only else "rw"]
+                kind = words[words.index("-") + 1].partition(".")[0]
+                mode = "ro" if "ro" in (*per_mount, *per_system) else "rw"
+                found = [mode, kind, *(option for option in per_system if option not in ("ro", "rw"))]
     return found
 
 
@@ -71,8 +78,22 @@ def client_answers(path: Path) -> bool:
     try:
         _run(["stat", "--file-system", "--", str(path)], f"ask the client on {path}")
     except (Busy, Unreachable):
-        return False
+        return _is_closed_to_us(path)
     return True
+
+
+def _is_closed_to_us(path: Path) -> bool:
+    """Tells whether the kernel keeps this user out of what another one mounted, so that nothing can be told of it."""
+    options = _mount_options(path) or []
+    mounted_by = next((option for option in options if option.startswith("user_id=")), None)
+    return "fuse" in options and "allow_other" not in options and mounted_by != f"user_id={os.geteuid()}"
+
+
+def union_answers(repository: Repository) -> bool:
+    """Tells whether the union is mounted and alive; the kernel's always is."""
+    if not mounted_at(repository.union):
+        return False
+    return not is_fuse(repository.union) or client_answers(repository.union)
 
 
 def _note(path: Path, text: str) -> None:
@@ -91,7 +112,11 @@ def mount_read_only(repository: Repository) -> None:
     local = repository.spool / "nearfs.local"
     _note(local, f"CVMFS_SERVER_URL=file://{repository.storage}\n")
     configuration = f"{repository.configuration / 'client.conf'}:{repository.spool / 'client.local'}:{local}"
-    options = f"allow_other,fsname={repository.fqrn},config={configuration},cvmfs_suid"
+    options = f"fsname={repository.fqrn},config={configuration}"
+    if os.geteuid() == 0:
+        options += ",allow_other,cvmfs_suid"
+    elif fuse_union.lets_others_look():
+        options += ",allow_other"
     # -P: nothing is imported from the directory that the command was called in, which may be anybody's.
     command = [sys.executable, "-P", "-m", "nearfs.compat.cvmfs2", "-o", options]
     command += [repository.fqrn, str(repository.read_only)]
@@ -100,6 +125,10 @@ def mount_read_only(repository: Repository) -> None:
 
 def mount_union(repository: Repository, *, writable: bool) -> None:
     """Mounts the union above the lower mount."""
+    if os.geteuid() != 0:
+        command = fuse_union.mount_command(repository, writable=writable)
+        _run(command, f"mount the union of {repository.fqrn} on {repository.union}")
+        return
     layers = f"lowerdir={repository.read_only},upperdir={repository.scratch},workdir={repository.work}"
     mode = "rw" if writable else "ro"
     options = f"{layers},nodev,{mode},{_PLAIN_LAYERS}"
@@ -107,11 +136,39 @@ def mount_union(repository: Repository, *, writable: bool) -> None:
     _run(command, f"mount the union of {repository.fqrn} on {repository.union}")
 
 
-def remount_union(repository: Repository, *, writable: bool) -> None:
-    """Makes the union writable, or read-only again; the latter is refused while files are open for writing."""
+def remount_union(repository: Repository, *, writable: bool, force: bool = False) -> None:
+    """Makes the union writable, or read-only again; the latter is refused while files are open for writing.
+
+    An owner who is not root cannot change a mount: there the union is another mount afterwards. Making it read-only is
+    then refused while it is used in any way, unless `force`; whoever uses it loses it with that.
+    """
     mode = "rw" if writable else "ro"
-    command = ["mount", "-i", "-o", f"remount,{mode}", f"overlay_{repository.fqrn}", str(repository.union)]
-    _run(command, f"remount {repository.union} {mode}")
+    if os.geteuid() == 0:
+        command = ["mount", "-i", "-o", f"remount,{mode}", f"overlay_{repository.fqrn}", str(repository.union)]
+        _run(command, f"remount {repository.union} {mode}")
+        return
+    if writable:
+        unmount(repository.union)  # who still uses the read-only one may keep it
+    else:
+        _unmount_unused(repository, force=force)
+        servers.end(repository.union)  # from here on nothing of it changes
+    mount_union(repository, writable=writable)
+
+
+def _unmount_unused(repository: Repository, *, force: bool) -> None:
+    try:
+        _run(_unmount_command(repository.union, lazily=False), f"unmount {repository.union}")
+    except Busy as error:
+        if not force:
+            message = f"{error}; it is in use: close what is open there (other users' processes too), or use -f"
+            raise Busy(message, operation="unmount", subject=str(repository.union), exit_code=1) from None
+        unmount(repository.union)
+
+
+def reopen(repository: Repository) -> None:
+    """Makes the union of an open transaction writable again, after something else failed."""
+    if mounted_at(repository.union) or os.geteuid() != 0:
+        remount_union(repository, writable=True)
 
 
 def unmount(path: Path) -> None:
@@ -122,52 +179,25 @@ def unmount(path: Path) -> None:
             message = f"{path} is still mounted after {MOUNT_TIMEOUT_S} s; who uses it? (fuser -vm {path})"
             raise Busy(message, operation="unmount", subject=str(path), exit_code=1)
         try:
-            _run(["umount", str(path)], f"unmount {path}")
+            _run(_unmount_command(path, lazily=False), f"unmount {path}")
         except (Busy, Unreachable):  # in use, or its client does not answer
-            _run(["umount", "-l", str(path)], f"unmount {path}")
+            _run(_unmount_command(path, lazily=True), f"unmount {path}")
+
+
+def _unmount_command(path: Path, *, lazily: bool) -> list[str]:
+    if os.geteuid() != 0:
+        return fuse_union.unmount_command(path, lazily=lazily)
+    return ["umount", *(["-l"] if lazily else []), str(path)]
 
 
 def unmount_all(repository: Repository) -> None:
     """Unmounts the union and the revision below it."""
+    has_server = is_fuse(repository.union)
     unmount(repository.union)
     unmount(repository.read_only)
-    _end_client(repository.read_only)
-
-
-def _end_client(path: Path) -> None:
-    """Ends a client whose mount point is gone but that readers of a lazily unmounted union keep alive.
-
-    It would keep its cache locked, and the next revision could not be mounted before the last reader leaves.
-    """
-    patience = time.monotonic() + _CLIENT_GRACE_S
-    deadline = patience + MOUNT_TIMEOUT_S
-    while clients := _clients_of(path):
-        now = time.monotonic()
-        if now > deadline:
-            message = f"the client that served {path} (process {clients[0]}) does not end"
-            raise Busy(message, operation="unmount", subject=str(path), exit_code=1)
-        if now > patience:
-            for pid in clients:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
-
-
-def _clients_of(path: Path) -> list[int]:
-    """Returns the processes in our mount namespace that were started to serve a mount point."""
-    found = []
-    here = os.readlink("/proc/self/ns/mnt")
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            # What the client calls itself, and what it was started as where it could not rename itself.
-            if (words[0] == b"cvmfs2" or b"nearfs.compat.cvmfs2" in words) and os.fsencode(path) in words:
-                found += [int(process.name)] if os.readlink(process / "ns" / "mnt") == here else []
-        except OSError:  # it ended meanwhile
-            continue
-    return found
+    if has_server:
+        servers.end(repository.union)
+    servers.end(repository.read_only)
 
 
 def make_directories(repository: Repository) -> None:
@@ -178,6 +208,9 @@ def make_directories(repository: Repository) -> None:
 
 def discard_scratch(repository: Repository) -> None:
     """Sets the writable layer aside and makes an empty one; the old one is removed in the background."""
+    if os.geteuid() != 0 and repository.scratch.exists():
+        # The tree's root may have been made read-only, and then only root may move it.
+        repository.scratch.chmod(repository.scratch.stat().st_mode | 0o700)
     if repository.scratch.exists() and any(repository.scratch.iterdir()):
         aside = repository.wastebin / f"{time.time_ns()}"
         repository.wastebin.mkdir(parents=True, exist_ok=True)
@@ -191,18 +224,17 @@ def empty_wastebin(repository: Repository) -> None:
     waste = list(repository.wastebin.iterdir()) if repository.wastebin.is_dir() else []
     if not waste:
         return
-    if not repository.is_on("CVMFS_ASYNC_SCRATCH_CLEANUP", default=True):
-        for path in waste:
-            shutil.rmtree(path, ignore_errors=True)
-        return
-    subprocess.Popen(
-        ["rm", "-rf", "--", *map(str, waste)],
+    removing = subprocess.Popen(
+        # Directories that may not be written keep their entries, except from root.
+        ["sh", "-c", 'chmod -R u+rwX -- "$@"; rm -rf -- "$@"', "sh", *map(str, waste)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         cwd="/",
     )
+    if not repository.is_on("CVMFS_ASYNC_SCRATCH_CLEANUP", default=True):
+        removing.wait()
 
 
 def _run(command: list[str], what: str) -> None:

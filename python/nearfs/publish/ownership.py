@@ -53,6 +53,13 @@ def give(repository: Repository, since_s: float) -> None:
             _give_entries(directory, account)
 
 
+def give_path(repository: Repository, path: Path) -> None:
+    """Gives the owner a file or directory that root made for him."""
+    account = owner(repository)
+    if os.geteuid() == 0 and account is not None and account.pw_uid != 0:
+        os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+
+
 def _object_directories(data: Path) -> Iterator[Path]:
     with os.scandir(data) as entries:
         yield from (data / entry.name for entry in entries if entry.is_dir(follow_symlinks=False))

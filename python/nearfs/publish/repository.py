@@ -98,14 +98,16 @@ class Repository:
             message = _layout_sentence(self.fqrn, layout)
             raise Unsupported(message, operation="load repository", subject=self.fqrn, exit_code=1)
 
+    @property
+    def is_owned_by_caller(self) -> bool:
+        """Tells whether the calling user is the owner; root is not, unless the repository is root's."""
+        return _is_user(os.geteuid(), self.text("CVMFS_USER", "root"))
+
     def check_owner(self) -> None:
-        """Refuses a caller who is neither the owner nor root; mounting needs root in this version."""
-        user = self.settings.get("CVMFS_USER", "root")
-        if os.geteuid() != 0 and not _is_user(os.geteuid(), user):
+        """Refuses a caller who is neither the owner nor root."""
+        if os.geteuid() != 0 and not self.is_owned_by_caller:
+            user = self.text("CVMFS_USER", "root")
             message = f"Permission denied: Repository {self.fqrn} is owned by {user}"
-            raise PermissionDenied(message, operation="open repository", subject=self.fqrn, exit_code=1)
-        if os.geteuid() != 0:
-            message = f"{self.fqrn}: only root can mount the repository in this version; run the command as root"
             raise PermissionDenied(message, operation="open repository", subject=self.fqrn, exit_code=1)
 
     def text(self, key: str, default: str = "") -> str:

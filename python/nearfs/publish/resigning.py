@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nearfs import files, hashes, keys, signing, whitelist
 from nearfs.config import names
 from nearfs.errors import Busy, Corrupt, InvalidInput, NotFound, PermissionDenied
-from nearfs.publish import healing, revision
+from nearfs.publish import healing, ownership, revision
 from nearfs.publish.repository import WHITELIST
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def renew(repository: Repository, days: int) -> None:
         hash_algorithm=repository.hash_algorithm,
     )
     _native.write_named(str(repository.storage), WHITELIST, signed)
+    ownership.give_path(repository, repository.storage / WHITELIST)
 
 
 def renew_file(fqrn: str, path: Path, places: Places, days: int) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nearfs import files
 from nearfs.errors import Corrupt, InvalidInput, NearfsError, NotFound
+from nearfs.publish import ownership
 
 if TYPE_CHECKING:
     import sqlite3
@@ -145,6 +146,7 @@ def _record(
             }
             names, marks = ", ".join(written), ", ".join("?" * len(written))
             database.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(written.values()))  # noqa: S608 - names of ours
+        ownership.give_path(repository, path)
         say(f"Statistics stored at: {path}")
         if repository.is_on("CVMFS_UPLOAD_STATS_DB"):
             _serve(repository, path)

@@ -174,7 +174,7 @@ def publish(
         users.check_unused(repository, ignore_readers=options.force)
         try:
             # Refused by the kernel while anything is open for writing; from here on the tree cannot change.
-            overlay.remount_union(repository, writable=False)
+            overlay.remount_union(repository, writable=False, force=options.force)
             if options.before_commit is not None:
                 options.before_commit()
             committed = _store_changes(
@@ -184,8 +184,8 @@ def publish(
         except BaseException:
             # The transaction stays open, whatever went wrong, so that it can be mended or aborted.
             with interrupts.held_off():
-                if overlay.mounted_at(repository.union) and not healing.took_effect(repository):
-                    overlay.remount_union(repository, writable=True)
+                if not healing.took_effect(repository):
+                    overlay.reopen(repository)
             statistics.record_publish(repository, None, now_s, say, success=False)
             raise
         statistics.record_publish(repository, committed, now_s, say)
