@@ -23,8 +23,8 @@ class Inode:
     """One file, whatever its names; `mtime_ns` None is a time that nobody set and the next look tells."""
 
     mode: int
-    uid: int = 0
-    gid: int = 0
+    uid: int = field(default_factory=os.geteuid)
+    gid: int = field(default_factory=os.getegid)
     mtime_ns: int | None = None
     content: bytes = b""
     """Of a regular file; of a symbolic link its target."""
@@ -84,6 +84,8 @@ class Tree:
     """All entries by path, without a leading slash; the root itself, which nobody changes, is left out."""
 
     entries: dict[bytes, Inode] = field(default_factory=dict)
+    keeps_times: bool = True
+    """Copying an entry up leaves the time of its directory alone, as the kernel's overlay does."""
 
     def facts(self) -> dict[bytes, Facts]:
         """Returns what a reader should see, by path."""
@@ -103,7 +105,13 @@ class Tree:
         inode = self.entries[path]
         if inode.is_lower:
             inode = self.entries[path] = inode.copied()
+            if not self.keeps_times:
+                self.stale(path)
         return inode
+
+    def changed(self) -> Tree:
+        """Returns a tree that can be changed while this one stays."""
+        return replace(self, entries=dict(self.entries))
 
     def put(self, path: bytes, inode: Inode) -> None:
         """Adds or replaces a name."""
@@ -164,4 +172,4 @@ class Tree:
         for path, inode in self.entries.items():
             settled[path] = inode.copied()
             settled[path].is_lower = True
-        return Tree(settled)
+        return replace(self, entries=settled)

@@ -54,8 +54,12 @@ class Story:
         """Makes the repository, with chunks small enough that files of 300 KB have several."""
         self.publisher.create("-g", "-z")
         self.publisher.configure(SETTINGS)
+        self.take_over()
+
+    def take_over(self) -> None:
+        """Begins with a repository as mkfs and `SETTINGS` made it."""
         greeting = f"New CernVM-FS repository for {self.publisher.fqrn}\n".encode()
-        self.tree = Tree({b"new_repository": Inode(0o100644, content=greeting)})
+        self.tree.entries = {b"new_repository": Inode(0o100644, content=greeting)}
         self.settle()
         self.verify()
 
@@ -81,14 +85,14 @@ class Story:
     def edit(self, most_steps: int = MOST_STEPS) -> None:
         """Opens a transaction and makes random changes, which the union must show as they are."""
         self.server("transaction")
-        hand = Hand(self.publisher.union, Tree(dict(self.tree.entries)), self.diary)
+        hand = Hand(self.publisher.union, self.tree.changed(), self.diary)
         chance = Chance(self.draw, hand)
         for _ in range(self.draw.randint(1, most_steps)):
             self.used[chance.one()] += 1
         hand.finish(1_600_000_000_000_000_000 + self.turns * 1_000_000_007)
         self.edited = hand.tree
         shown = seeing.differences(hand.tree, seeing.mounted(self.publisher.union))
-        assert shown == [], "before the publish (the model or the overlay, not the publisher)"
+        assert shown == [], f"before the publish (the model or the overlay, not the publisher): {shown}"
         for directory in hand.tree.marked_by_rules():
             self.used["nested by rules"] += 1
             hand.tree.put(directory + b"/" + MARKER, Inode(0o100644))
