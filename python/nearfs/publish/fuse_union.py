@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PROGRAM = "fuse-overlayfs"
 _UNMOUNTER = "fusermount3"
 _SETTINGS = Path("/etc/fuse.conf")
+# Counting the links of directories, fuse-overlayfs 1.10 finds again what lay in one that was removed and made anew.
+_COUNTS_NO_LINKS = "static_nlink"
 _ALLOWS_OTHERS = "user_allow_other"
 
 
@@ -46,7 +48,7 @@ def mount_command(repository: Repository, *, writable: bool) -> list[str]:
     """Returns what mounts the union, as the user who calls."""
     check_programs(repository.fqrn)
     layers = f"lowerdir={repository.read_only},upperdir={repository.scratch},workdir={repository.work}"
-    options = [layers, "rw" if writable else "ro"]
+    options = [layers, _COUNTS_NO_LINKS] + ([] if writable else ["ro"])
     if lets_others_look():
         options.append("allow_other")
     return [PROGRAM, "-o", ",".join(options), str(repository.union)]

@@ -85,7 +85,7 @@ class Tree:
 
     entries: dict[bytes, Inode] = field(default_factory=dict)
     keeps_times: bool = True
-    """Copying an entry up leaves the time of its directory alone, as the kernel's overlay does."""
+    """Copying an entry up leaves times alone, as the kernel's overlay does and fuse-overlayfs does not."""
 
     def facts(self) -> dict[bytes, Facts]:
         """Returns what a reader should see, by path."""
@@ -104,10 +104,17 @@ class Tree:
         """Returns the inode of a name that is about to change: the overlay copies up one name at a time."""
         inode = self.entries[path]
         if inode.is_lower:
-            inode = self.entries[path] = inode.copied()
+            inode = self.entries[path] = self._copied_up(inode)
             if not self.keeps_times:
                 self.stale(path)
         return inode
+
+    def _copied_up(self, inode: Inode) -> Inode:
+        """Returns a copy for the writable layer; fuse-overlayfs gives symbolic links the time of the copy."""
+        copied = inode.copied()
+        if inode.is_lower and inode.is_symlink and not self.keeps_times:
+            copied.mtime_ns = None
+        return copied
 
     def changed(self) -> Tree:
         """Returns a tree that can be changed while this one stays."""
@@ -137,7 +144,7 @@ class Tree:
         for path in [source, *self.below(source)]:
             inode = self.entries[path]
             if by_copying or path == source:
-                inode = copies.setdefault(id(inode), inode.copied() if by_copying or inode.is_lower else inode)
+                inode = copies.setdefault(id(inode), self._copied_up(inode) if by_copying or inode.is_lower else inode)
             moved[target + path[len(source) :]] = inode
         self.remove(source)
         if target in self.entries:
