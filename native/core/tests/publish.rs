@@ -314,6 +314,33 @@ fn the_kernels_whiteouts_are_understood() {
 }
 
 #[test]
+fn the_layer_of_fuse_overlayfs_is_understood() {
+    use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
+    let mut repository = Repository::new();
+    repository.settings.include_xattrs = true;
+    let mut tree = sample();
+    put(&mut tree, "/n/.opq", file("no sign of the union's"));
+    repository.publish_directory(tree.clone());
+    let upper = repository.source_directory();
+    // As version 1.10 leaves a directory that was removed and made anew, with one file moved into it, and one removed.
+    fs::create_dir_all(upper.join("n")).unwrap();
+    mknodat(CWD, upper.join("n/.wh..opq"), FileType::CharacterDevice, Mode::RWXU, 0).unwrap();
+    fs::write(upper.join("n/.wh..wh..opq"), b"").unwrap();
+    setxattr(upper.join("n"), "user.fuseoverlayfs.opaque", b"y", XattrFlags::empty()).unwrap();
+    mknodat(CWD, upper.join("a"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+    fs::write(upper.join("n/moved"), b"from a").unwrap();
+    setxattr(upper.join("n/moved"), "user.fuseoverlayfs.origin", b"a\0", XattrFlags::empty()).unwrap();
+    repository.publish(&Source::Overlay { upper });
+    let catalogs = common::read_revision(&repository.store, &repository.head.root_hash);
+    let entries = common::entries(&catalogs);
+    let below: Vec<&str> = entries.keys().map(String::as_str).filter(|path| path.starts_with("/n")).collect();
+    assert_eq!(below, ["/n", "/n/moved"]);
+    assert!(!entries.contains_key("/a"));
+    assert!(entries.values().all(|row| row.xattr.is_none()));
+    assert_eq!(repository.head.warnings, []);
+}
+
+#[test]
 fn extended_attributes_are_stored_when_asked() {
     use rustix::fs::{XattrFlags, setxattr};
     let mut repository = Repository::new();
