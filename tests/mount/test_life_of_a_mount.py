@@ -113,7 +113,11 @@ def test_magic_attributes_answer(settings: dict[str, str], mount: Callable[..., 
 
 
 def test_attributes_that_nobody_stored_are_asked_for_once(
-    publisher: Publisher, settings: dict[str, str], mount: Callable[..., Path]
+    publisher: Publisher,
+    settings: dict[str, str],
+    mount: Callable[..., Path],
+    server: Callable[[Path], Server],
+    tmp_path: Path,
 ) -> None:
     with_some = mount(NAME, settings)
     with pytest.raises(OSError) as caught:
@@ -125,7 +129,12 @@ def test_attributes_that_nobody_stored_are_asked_for_once(
     for number in range(200):
         (publisher.union / f"file-{number:03d}").write_text("x")
     publisher.server("publish", publisher.fqrn)
-    with_none = publisher.spool / "rdonly"
+    # The publisher's own mount lies below a union, which has to hear that each file has none.
+    with pytest.raises(OSError) as caught:
+        os.getxattr(publisher.spool / "rdonly" / "file-000", "system.posix_acl_access")
+    assert caught.value.errno == errno.ENODATA
+    url = server(publisher.storage.parent).url
+    with_none = mount(publisher.fqrn, publisher.client_settings(url, tmp_path / "cache-of-none"))
 
     def asked() -> int:
         lines = os.getxattr(with_none, "user.nearfs_counters").decode().splitlines()

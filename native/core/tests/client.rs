@@ -230,6 +230,9 @@ fn options_change_what_is_shown() {
     assert_eq!(file.permissions & 0o444, 0o444);
     let link = at(&client, "/link");
     assert_eq!(client.readlink(link.ino).unwrap(), b"$(FLAVOUR:-plain)/x");
+    let access_list = |client: &Client| client.getxattr(file.ino, b"system.posix_acl_access", 0).unwrap_err();
+    assert!(matches!(access_list(&client), FsError::Refused(Refusal::NoAttribute)));
+    assert!(matches!(access_list(&site.client()), FsError::Refused(Refusal::NoSuchAttributes)));
     assert_eq!(link.size_bytes, 19);
     let claimed = ClientOptions { claimed_owner: Some((5, 6)), ..Site::options() };
     let file = at(&site.client_with(claimed), "/a/inner/deep/chunked");

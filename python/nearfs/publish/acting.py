@@ -19,7 +19,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
-from nearfs.errors import Internal, NearfsError, from_kind
+from nearfs.errors import Internal, NearfsError, Unsupported, from_kind
 from nearfs.publish import ownership
 from nearfs.publish.repository import Repository
 
@@ -79,6 +79,18 @@ def _work(account: pwd.struct_passwd, work: Callable[[], int], writing: int) -> 
     except NearfsError as error:
         told = {"kind": error.kind, "message": str(error), "operation": error.operation, "subject": error.subject}
         told["exit_code"] = error.exit_code
+    except ImportError as error:
+        message = (
+            f"user {account.pw_name} cannot read all of this installation ({error}): owners of repositories work with "
+            "it as well, so Python and nearfs have to lie where everybody can read them"
+        )
+        told = {
+            "kind": Unsupported.kind,
+            "message": message,
+            "operation": "work as owner",
+            "subject": "",
+            "exit_code": 1,
+        }
     except OSError as error:
         told = {"errno": error.errno or 0, "reason": error.strerror or str(error), "file": str(error.filename or "")}
     except KeyboardInterrupt:

@@ -62,7 +62,8 @@ pub struct ClientOptions {
     pub gid_map: IdMap,
     /// Everybody may read (`CVMFS_WORLD_READABLE`).
     pub world_readable: bool,
-    /// Symlinks are shown as published (`CVMFS_SERVER_CACHE_MODE`).
+    /// Symlinks are shown as published: a publisher's union lies above (`CVMFS_SERVER_CACHE_MODE`), which also has to
+    /// hear of every attribute that it is not there, rather than that there are none.
     pub raw_symlinks: bool,
     /// Variables for symlink targets.
     pub environment: HashMap<Vec<u8>, Vec<u8>>,

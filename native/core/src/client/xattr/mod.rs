@@ -84,8 +84,12 @@ pub(super) fn get(client: &Client, view: &View, row: RowId, name: &[u8], gid: u3
     magic(client, view, row, name).or_else(|| view.index.xattrs(row).get(name).map(<[u8]>::to_vec))
 }
 
-/// Says why an attribute that is not there is not.
+/// Says why an attribute that is not there is not. The kernel asks for access lists before it lets anybody but the
+/// owner in; where fuse-overlayfs passes "not supported" on from below, it lets nobody in.
 pub(super) fn refusal(client: &Client, name: &[u8]) -> Refusal {
+    if client.options().raw_symlinks {
+        return Refusal::NoAttribute;
+    }
     let tree = client.tree();
     let index = &tree.root().index;
     let has_some = index.counter("self_xattr") + index.counter("subtree_xattr") > 0;
