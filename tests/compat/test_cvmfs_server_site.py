@@ -1,7 +1,5 @@
 """What a site adds to `cvmfs_server`: hooks, variables, and the rarer options of mkfs and publish."""
 
-import os
-import pwd
 import sqlite3
 import zlib
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nearfs import signing
+from tests.support.owners import UID, USER, OwnedPublisher, owned
 from tests.support.publishing import Publisher
 
 pytestmark = [pytest.mark.mount, pytest.mark.timeout(180)]
@@ -81,13 +80,18 @@ def test_options_of_publish_reach_the_revision(publisher: Publisher) -> None:
     assert (old.returncode, f"cvmfs_server migrate {publisher.fqrn}" in old.stderr) == (1, True)
 
 
-def test_what_root_makes_belongs_to_the_owner(publisher: Publisher) -> None:
-    if "daemon" not in {entry.pw_name for entry in pwd.getpwall()}:
-        pytest.skip("this test needs the user daemon")
-    bad = publisher.server("mkfs", "-p", "-o", "daemon", "-G", "no such time", publisher.fqrn, check=False)
+def test_what_root_makes_belongs_to_the_owner() -> None:
+    with owned("lab.example.org") as publisher:
+        _make_as_root(publisher)
+        _map_owners(publisher)
+        assert publisher.foreign() == []
+
+
+def _make_as_root(publisher: OwnedPublisher) -> None:
+    bad = publisher.root("mkfs", "-p", "-o", USER, "-G", "no such time", publisher.fqrn, check=False)
     assert (bad.returncode, "Auto tags time span cannot be parsed" in bad.stderr) == (1, True)
     words = ("-V", "/grid/example", "-X", "-x", "http://proxy:3128", "-G", "3 days ago")
-    said = publisher.server("mkfs", "-p", "-o", "daemon", *words, publisher.fqrn).stdout
+    said = publisher.root("mkfs", "-p", "-o", USER, *words, publisher.fqrn).stdout
     assert "(repository will be accessible with VOMS credentials /grid/example)... done" in said
     assert "Initial commit" not in said
     configuration = publisher.prefix / "etc" / "cvmfs" / "repositories.d" / publisher.fqrn
@@ -97,9 +101,9 @@ def test_what_root_makes_belongs_to_the_owner(publisher: Publisher) -> None:
         "CVMFS_VOMS_AUTHZ=/grid/example\nCVMFS_CATALOG_ALT_PATHS=true\nCVMFS_SERVER_PROXY=http://proxy:3128\n"
     )
     assert "CVMFS_HTTP_PROXY=http://proxy:3128\n" in (configuration / "client.conf").read_text()
-    publisher.server("transaction", publisher.fqrn)
-    (publisher.union / "x").write_text("x")
-    publisher.server("publish", publisher.fqrn)
+    publisher.root("transaction", publisher.fqrn)
+    publisher.run("sh", "-ec", f"echo x >{publisher.union}/x")
+    publisher.root("publish", publisher.fqrn)
     manifest = signing.parse_manifest((publisher.storage / ".cvmfspublished").read_bytes()).fields
     assert manifest.alternative_paths
     link = publisher.storage / f".cvmfsalt-{manifest.root_hash}C"
@@ -108,29 +112,24 @@ def test_what_root_makes_belongs_to_the_owner(publisher: Publisher) -> None:
     membership = publisher.prefix / "membership"
     membership.write_text("x509%/O=other\n")
     for given, expected in ((membership, "x509%/O=other"), (None, "x509%/O=other"), (Path("/dev/null"), None)):
-        publisher.server("transaction", publisher.fqrn)
-        publisher.server("publish", *(("-F", given) if given else ()), publisher.fqrn)
+        publisher.root("transaction", publisher.fqrn)
+        publisher.root("publish", *(("-F", given) if given else ()), publisher.fqrn)
         assert _property(publisher, "voms_authz") == expected
-    publisher.server("transaction", publisher.fqrn)
-    refused = publisher.server("publish", "-F", "/nonexistent", publisher.fqrn, check=False)
+    publisher.root("transaction", publisher.fqrn)
+    refused = publisher.root("publish", "-F", "/nonexistent", publisher.fqrn, check=False)
     assert (refused.returncode, "membership file cannot be read" in refused.stderr) == (1, True)
-    publisher.server("abort", "-f", publisher.fqrn)
-    for name, rule in (("UID", "0 1234\n"), ("GID", "* 4321\n")):
+    publisher.root("abort", "-f", publisher.fqrn)
+
+
+def _map_owners(publisher: OwnedPublisher) -> None:
+    for name, rule in (("UID", f"{UID} 1234\n"), ("GID", "* 4321\n")):
         (publisher.prefix / name).write_text(f"# from to\n{rule}")
         publisher.configure({f"CVMFS_{name}_MAP": str(publisher.prefix / name)})
-    with publisher.transaction() as union:
-        (union / "mapped").write_text("y")
+    publisher.root("transaction", publisher.fqrn)
+    publisher.run("sh", "-ec", f"echo y >{publisher.union}/mapped")
+    publisher.root("publish", publisher.fqrn)
     owners = dict(_catalog(publisher).execute("SELECT name, uid || ':' || gid FROM catalog"))
-    assert owners["mapped"] == "1234:4321"
-    assert owners["x"] != "1234:4321"
-    foreign = [path for path in _files(publisher.storage) if path.lstat().st_uid != pwd.getpwnam("daemon").pw_uid]
-    assert foreign == []
-
-
-def _files(top: Path) -> list[Path]:
-    return [
-        Path(directory) / name for directory, subdirectories, names in os.walk(top) for name in subdirectories + names
-    ]
+    assert (owners["mapped"], owners["x"]) == ("1234:4321", f"{UID}:{UID}")
 
 
 def _object(publisher: Publisher, root_hash: str) -> Path:

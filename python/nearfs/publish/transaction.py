@@ -8,6 +8,7 @@ Threading: one command at a time holds `is_publishing.lock`.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -87,6 +88,8 @@ def begin(
             if copy is not None:
                 healing.heal(repository)  # which mounts the copy below the union
             else:
+                if os.geteuid() != 0 and users.stands_in(repository):
+                    say(f"Note: whoever stands in {repository.union} still sees it read-only; enter it again")
                 overlay.remount_union(repository, writable=True)
 
 
