@@ -198,7 +198,16 @@ def test_root_works_as_the_owner(publisher: OwnedPublisher) -> None:
     publisher.root("abort", "-f", publisher.fqrn)
     build = publisher.prefix / "build"
     publisher.run("sh", "-ec", f"mkdir -m 700 {build}; echo built >{build}/built", as_root=True)
-    into = [sys.executable, "-m", "nearfs.cli.main", "publish", "--owner", f"{UID}:{UID}", build, f"{FQRN}:/b"]
+    into: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "nearfs.cli.main",
+        "publish",
+        "--owner",
+        f"{UID}:{UID}",
+        build,
+        f"{FQRN}:/b",
+    ]
     publisher.run(*into, as_root=True)
     assert publisher.run("cat", publisher.union / "b" / "built").stdout == "built\n"
     for words in (
@@ -214,6 +223,10 @@ def test_root_works_as_the_owner(publisher: OwnedPublisher) -> None:
     assert "ERROR" not in log.read_text()
     for point in publisher.mounts():
         publisher.run("umount", point, as_root=True)
+    publisher.run("mount", "-t", "tmpfs", "strange", publisher.union, as_root=True)
+    refused = publisher.root("transaction", publisher.fqrn, check=False)
+    assert (refused.returncode, "root has to unmount it first" in refused.stderr) == (1, True), refused
+    publisher.run("umount", publisher.union, as_root=True)
     publisher.root("mount", "-a")
     assert publisher.run("cat", publisher.union / "x").stdout == "x\n"
     for command in ("transaction", "tag"):

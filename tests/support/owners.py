@@ -22,8 +22,8 @@ from tests.support.waiting import wait_until
 
 USER, UID = "librarian", 4711
 _LIMIT_S = 100.0
-# $1 is a directory that the rest of the machine does not see into afterwards, $2 the text of fuse.conf, $3 where Python
-# is, and $4 the directory around it that only root can enter, if there is one: of that, Python alone is left.
+# $1 is a directory that the rest of the machine does not see into afterwards, $2 the text of fuse.conf. Pairs follow:
+# a directory that only root can enter, and what the owner needs inside of it, which alone is left there.
 _SETUP = f"""
 set -e
 mount -t tmpfs -o mode=0755 tmpfs "$1"
@@ -37,13 +37,22 @@ done
 echo "$2" >"$1/fuse.conf"
 touch /etc/fuse.conf
 mount --bind "$1/fuse.conf" /etc/fuse.conf
-if [ -n "$4" ]; then
-    mkdir "$1/python"
-    mount --bind "$3" "$1/python"
-    mount -t tmpfs -o mode=0755 tmpfs "$4"
-    mkdir -p "$3"
-    mount --move "$1/python" "$3"
-fi
+own=$1
+shift 2
+number=0
+for word in "$@"; do # aside, while it still can be found
+    number=$((number + 1))
+    mkdir "$own/$number"
+    mount --bind "$word" "$own/$number"
+done
+number=0
+while [ $# -gt 0 ]; do
+    number=$((number + 2))
+    [ "$(stat -c %a "$1")" = 755 ] || mount -t tmpfs -o mode=0755 tmpfs "$1"
+    mkdir -p "$2"
+    mount --move "$own/$number" "$2"
+    shift 2
+done
 echo ready
 exec sleep infinity
 """
@@ -94,28 +103,39 @@ class OwnedPublisher(Publisher):
         ]
 
 
-def _closed_around(path: Path) -> str:
-    """Returns the outermost directory around a path that not everybody can enter, empty where there is none."""
-    return next((str(parent) for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001), "")
+def _closed_around(path: Path) -> Path | None:
+    """Returns the outermost directory around a path that not everybody can enter."""
+    return next((parent for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001), None)
 
 
 @contextlib.contextmanager
 def owned(fqrn: str, *, fuse_settings: str = "") -> Iterator[OwnedPublisher]:
     """Yields a publisher without a repository yet; nothing of it is left afterwards."""
     lack = mounts.missing_for_mounts() or (os.geteuid() != 0 and "only root can make another user")
-    lack = lack or next(
-        (f"{name} is missing" for name in ("fuse-overlayfs", "setpriv") if not shutil.which(name)), None
-    )
-    if lack:
-        pytest.skip(lack)
+    missing = [f"{name} is missing" for name in ("fuse-overlayfs", "setpriv") if not shutil.which(name)]
+    if lack or missing:
+        pytest.skip(lack or missing[0])
     # Not below pytest's directory, into which only its user may look.
     with tempfile.TemporaryDirectory(prefix="nearfs-owners-") as name:
         prefix, own = Path(name) / "host", Path(name) / "own"
         for directory in (Path(name), prefix, own):
             directory.mkdir(exist_ok=True)
             directory.chmod(0o755)
-        words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _SETUP, "sh", own, fuse_settings]
-        words += [sys.base_prefix, _closed_around(Path(sys.base_prefix))]
+        words: list[str | Path] = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            _SETUP,
+            "sh",
+            own,
+            fuse_settings,
+        ]
+        for needed in (Path(sys.base_prefix), golden.PROJECT):
+            closed = _closed_around(needed)
+            words += [closed, needed] if closed else []
         log = Path(name) / "log"
         with processes.started(words, log) as holder:
             wait_until(lambda: "ready" in log.read_text() or holder.poll() is not None, 20, "the machine is there")

@@ -1,5 +1,6 @@
 """What owners who are not root need on a machine, and what is said where it is missing."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,11 @@ from nearfs.publish import fuse_union
 
 @pytest.mark.parametrize("missing", ["fuse-overlayfs", "fusermount3"])
 def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    monkeypatch.setattr(fuse_union.shutil, "which", lambda name: None if name == missing else f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == missing else f"/usr/bin/{name}")
     with pytest.raises(Unsupported, match=f"{missing} is missing.*install the package") as caught:
         fuse_union.check_programs("lab.example.org")
     assert caught.value.exit_code == 1
-    monkeypatch.setattr(fuse_union.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     fuse_union.check_programs("lab.example.org")
 
 

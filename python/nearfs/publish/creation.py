@@ -85,11 +85,11 @@ def check(wanted: NewRepository, places: Places) -> None:
         message = "Apache must be installed and running (or nginx; or use -p, and serve the storage with: nearfs serve)"
         raise _refused(InvalidInput, message, wanted)
     try:
-        pwd.getpwnam(wanted.owner)
+        owner = pwd.getpwnam(wanted.owner)
     except KeyError:
         raise _refused(InvalidInput, f"No user {wanted.owner}", wanted) from None
     _check_choices(wanted)
-    if wanted.owner != "root":
+    if owner.pw_uid != 0:
         fuse_union.check_programs(wanted.fqrn)
         return
     with open("/proc/filesystems", encoding="ascii") as listed:

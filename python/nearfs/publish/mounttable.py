@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nearfs import files
+from nearfs.publish import ownership
 
 if TYPE_CHECKING:
     from nearfs.publish.repository import Repository
@@ -25,7 +26,8 @@ def lines(repository: Repository) -> list[str]:
     lower = f"allow_other,fsname={fqrn},config={configuration},cvmfs_suid,noauto"
     layers = f"upperdir={repository.scratch},lowerdir={repository.read_only},workdir={repository.work}"
     mark = _mark(repository)
-    kind = "overlay" if repository.text("CVMFS_USER", "root") == "root" else "fuse.fuse-overlayfs"
+    owner = ownership.owner(repository)
+    kind = "overlay" if owner is None or owner.pw_uid == 0 else "fuse.fuse-overlayfs"
     return [
         f"cvmfs2#{fqrn} {repository.read_only} fuse {lower} 0 0 {mark}",
         f"overlay_{fqrn} {repository.union} {kind} {layers},noauto,nodev,ro 0 0 {mark}",

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nearfs import files
-from nearfs.errors import Busy, NearfsError, Unreachable
+from nearfs.errors import Busy, NearfsError, PermissionDenied, Unreachable
 from nearfs.publish import fuse_union, servers
 
 if TYPE_CHECKING:
@@ -85,8 +85,19 @@ def client_answers(path: Path) -> bool:
 def _is_closed_to_us(path: Path) -> bool:
     """Tells whether the kernel keeps this user out of what another one mounted, so that nothing can be told of it."""
     options = _mount_options(path) or []
-    mounted_by = next((option for option in options if option.startswith("user_id=")), None)
-    return "fuse" in options and "allow_other" not in options and mounted_by != f"user_id={os.geteuid()}"
+    return "fuse" in options and "allow_other" not in options and not _is_ours(options)
+
+
+def _is_ours(options: list[str]) -> bool:
+    return f"user_id={os.geteuid()}" in options
+
+
+def _check_ours(path: Path) -> None:
+    """Refuses to undo what another user mounted, as the kernel would in worse words."""
+    options = _mount_options(path)
+    if os.geteuid() != 0 and options is not None and not _is_ours(options):
+        message = f"{path} was mounted by another user; root has to unmount it first: umount {path}"
+        raise PermissionDenied(message, operation="unmount", subject=str(path), exit_code=1)
 
 
 def union_answers(repository: Repository) -> bool:
@@ -156,6 +167,7 @@ def remount_union(repository: Repository, *, writable: bool, force: bool = False
 
 
 def _unmount_unused(repository: Repository, *, force: bool) -> None:
+    _check_ours(repository.union)
     try:
         _run(_unmount_command(repository.union, lazily=False), f"unmount {repository.union}")
     except Busy as error:
@@ -174,6 +186,7 @@ def reopen(repository: Repository) -> None:
 def unmount(path: Path) -> None:
     """Unmounts whatever is mounted there, lazily if it is busy; returns when it is gone from the mount table."""
     deadline = time.monotonic() + MOUNT_TIMEOUT_S
+    _check_ours(path)
     while mounted_at(path):
         if time.monotonic() > deadline:
             message = f"{path} is still mounted after {MOUNT_TIMEOUT_S} s; who uses it? (fuser -vm {path})"

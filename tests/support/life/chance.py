@@ -16,11 +16,20 @@ from tests.support.life.model import DIRTAB, DIRTAB_RULES, MARKER, Inode
 
 BIG_BYTES = 300_000
 MOST_ENTRIES = 220
-ODD_NAMES = (b"\xff\xfe odd", b"new\nline", b"-rf", b"*?[", b"  blank ", "naïve-Ω".encode(), b"n" * 255, b"q'\"$(x)")
+ODD_NAMES: tuple[bytes, ...] = (
+    b"\xff\xfe odd",
+    b"new\nline",
+    b"-rf",
+    b"*?[",
+    b"  blank ",
+    "naïve-Ω".encode(),
+    b"n" * 255,
+    b"q'\"$(x)",
+)
 TARGETS = (b"../up", b"/absolute/none", b"\xfe\xff", b"a b", b"t" * 300)
 OWNERS = ((0, 0), (1000, 1000), (65534, 65533), (123456, 7))
-FILE_MODES = (0o644, 0o755, 0o600, 0o444, 0o4755, 0o2711, 0o000)
-DIRECTORY_MODES = (0o755, 0o700, 0o1777, 0o555)
+FILE_MODES: tuple[int, ...] = (0o644, 0o755, 0o600, 0o444, 0o4755, 0o2711, 0o000)
+DIRECTORY_MODES: tuple[int, ...] = (0o755, 0o700, 0o1777, 0o555)
 SPECIAL = (
     (stat.S_IFIFO | 0o640, (0, 0)), (stat.S_IFCHR | 0o666, (1, 3)), (stat.S_IFBLK | 0o600, (8, 1)),
     (stat.S_IFSOCK | 0o755, (0, 0)),
