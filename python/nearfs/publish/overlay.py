@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from nearfs import files
 from nearfs.errors import Busy, NearfsError, PermissionDenied, Unreachable
-from nearfs.publish import fuse_union, servers
+from nearfs.publish import fuse_processes, fuse_union
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,7 +162,7 @@ def remount_union(repository: Repository, *, writable: bool, force: bool = False
         unmount(repository.union)  # who still uses the read-only one may keep it
     else:
         _unmount_unused(repository, force=force)
-        servers.end(repository.union)  # from here on nothing of it changes
+        fuse_processes.end(repository.union)  # from here on nothing of it changes
     mount_union(repository, writable=writable)
 
 
@@ -209,8 +209,8 @@ def unmount_all(repository: Repository) -> None:
     unmount(repository.union)
     unmount(repository.read_only)
     if has_server:
-        servers.end(repository.union)
-    servers.end(repository.read_only)
+        fuse_processes.end(repository.union)
+    fuse_processes.end(repository.read_only)
 
 
 def make_directories(repository: Repository) -> None:
