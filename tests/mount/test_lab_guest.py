@@ -209,7 +209,7 @@ def test_power_off_leaves_no_process_and_no_device(line: Line, tmp_path: Path) -
     assert devices(line) != before
     guest.power_off()
     assert devices(line) == before
-    assert group_is_gone(group)
+    wait_until(lambda: group_is_gone(group), 20, "the guest is gone")
     assert 0 < guest.power_off_s < 10
     with pytest.raises(GuestError, match="powered off"):
         guest.drop_caches()
@@ -236,7 +236,7 @@ def test_a_guest_that_dies_is_noticed_at_once_with_its_console(death: str, line:
         guest.run(shell(script), POINT)
     assert time.monotonic() - started < 10
     guest.power_off()
-    assert group_is_gone(process.pid)
+    wait_until(lambda: group_is_gone(process.pid), 20, "the guest is gone")
 
 
 def test_a_guest_whose_owner_was_killed_powers_off(line: Line, tmp_path: Path) -> None:
