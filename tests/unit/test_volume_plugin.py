@@ -11,12 +11,12 @@ from typing import Any, cast
 import pytest
 
 from nearfs.containers import installing, state
-from nearfs.containers.kernel_mounts import Entry
 from nearfs.containers.mounting import Mounter
 from nearfs.containers.naming import Volume
 from nearfs.containers.protocol import VolumePlugin
 from nearfs.containers.volumes import STARTING_LIMIT_S, Volumes
 from nearfs.errors import Corrupt, Unreachable
+from nearfs.mount_table import Entry
 
 NAME = "lab.example.org@v1"
 OTHER = "lab.example.org@v2"
@@ -39,7 +39,7 @@ class Kernel:
 
     def shown(self, volume: Volume) -> Entry | None:
         point = self.point(volume)
-        return Entry("0:7", point) if point in self.mounted else None
+        return Entry("0:7", point, "fuse", "cvmfs2") if point in self.mounted else None
 
     def is_seen_elsewhere(self, mount: Entry) -> bool | None:
         return self.seen

@@ -1,7 +1,7 @@
 """`cvmfs_config` stat, status, probe and fuser: how the mounted repositories are doing (client.md 2.6).
 
 Owns: the texts and exit codes. Does not own: the facts (`client.status`).
-Threading: a short-lived command; bounded questions in threads of `client.mount_table`.
+Threading: a short-lived command; bounded questions in threads of `mount_table`.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nearfs import mount_table
 from nearfs.cli import output
-from nearfs.client import mount_table, premount, processes, workspace
+from nearfs.client import premount, processes, workspace
 from nearfs.config import layers, model, values
 from nearfs.errors import NearfsError
 

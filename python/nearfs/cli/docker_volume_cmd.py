@@ -50,9 +50,10 @@ class Places:
 
 def serve(places: Places, limit_s: int, mount_command: Sequence[str], *, verbose: bool) -> int:
     """Serves until SIGTERM or SIGINT; volumes stay mounted. `mount_command` takes `-o OPTIONS REPOSITORY DIRECTORY`."""
+    from nearfs.asgi_server import run
     from nearfs.containers.mounting import Mounter
+    from nearfs.containers.plugin_socket import listen
     from nearfs.containers.protocol import VolumePlugin
-    from nearfs.containers.server import listen, run
     from nearfs.containers.volumes import Volumes
 
     places.check()
@@ -84,7 +85,7 @@ def serve(places: Places, limit_s: int, mount_command: Sequence[str], *, verbose
 
 def show(places: Places) -> int:
     """Prints the volumes, what they are, and how many containers use them."""
-    from nearfs.containers import kernel_mounts
+    from nearfs import mount_table
 
     places.check()
     kept = state.load(places.state / "state.json", _BOOT.read_text("ascii").strip())
@@ -93,7 +94,7 @@ def show(places: Places) -> int:
         volume = record.volume
         point = str(places.points / volume.identity)
         users = sum(user.count for user in kept.users.get(volume.identity, {}).values())
-        mounted = point if kernel_mounts.top_at(point) is not None else "-"
+        mounted = point if mount_table.top_at(point) is not None else "-"
         rows.append((name, volume.described(), str(users), mounted))
     output.table(("VOLUME", "REVISION", "USERS", "MOUNTED AT"), rows)
     return 0

@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nearfs.client import following, mount_table, routing
+from nearfs import mount_table
+from nearfs.client import following, routing
 from nearfs.errors import InvalidInput, NearfsError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nearfs.client import installation, mount_table, status
+from nearfs import mount_table
+from nearfs.client import installation, status
 from nearfs.config import layers, model, values
 from nearfs.errors import NearfsError
 

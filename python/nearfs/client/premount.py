@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nearfs.client import mount_table
+from nearfs import mount_table
 from nearfs.errors import Busy, InitCode, NotFound, PermissionDenied
 
 DEVICE = "/dev/fuse"

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nearfs.client import mount_table
+from nearfs import mount_table
 
 # A first access may mount: automount, the manifest, catalogs.
 PROBE_LIMIT_S = 120.0

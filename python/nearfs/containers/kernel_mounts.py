@@ -1,7 +1,7 @@
 """What the kernel knows of our mounts: whether one is there, answers, or is seen in a container.
 
-Owns: reading mount tables, and taking a mount out of the tree. Does not own: making mounts (`mounting`), who should use
-them (`volumes`). Threading: no state; whatever touches a file system is asked in a thread of its own, with a limit.
+Owns: whether a mount is alive or used elsewhere, and taking it out of the tree. Does not own: making mounts
+(`mounting`), who should use them (`volumes`). Threading: no state; `mount_table.within` bounds what touches a mount.
 """
 
 from __future__ import annotations
@@ -9,51 +9,23 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import re
-import threading
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from nearfs import mount_table
 from nearfs.errors import Busy, LocalIo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-T = TypeVar("T")
-
-_OCTAL = re.compile(r"\\([0-7]{3})")
 _DETACH, _NO_FOLLOW = 2, 8  # of umount2(2)
 # Of the first process-id namespace (linux/proc_ns.h): only there does /proc show every container.
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One mount: `device` is `major:minor`."""
-
-    device: str
-    point: str
-
-
-def table(process: str = "self") -> list[Entry]:
-    """Returns the mounts that a process sees, oldest first."""
-    found = []
-    for line in Path(f"/proc/{process}/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
-        fields = line.split(" ")
-        found.append(Entry(fields[2], _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])))
-    return found
-
-
-def top_at(point: str) -> Entry | None:
-    """Returns the mount that is visible on exactly this path, None where nothing is mounted on it."""
-    return next((entry for entry in reversed(table()) if entry.point == point), None)
-
-
 def answers(point: str, limit_s: float) -> bool:
     """Tells whether the file system at a path is alive; raises `Busy` where it says nothing at all in time."""
     try:
-        within(lambda: os.statvfs(point), limit_s)
+        mount_table.within(lambda: os.statvfs(point), limit_s)
     except TimeoutError:
         message = f"the client of {point} does not answer; `cvmfs_config killall` ends it, and all others"
         raise Busy(message, operation="look at mount", subject=point) from None
@@ -62,42 +34,18 @@ def answers(point: str, limit_s: float) -> bool:
     return True
 
 
-def within(call: Callable[[], T], limit_s: float) -> T:
-    """Returns what `call` returns, raises what it raises, TimeoutError when it takes too long.
-
-    A call that never ends keeps its thread until the process ends.
-    """
-    answered: list[T] = []
-    failures: list[Exception] = []
-
-    def run() -> None:
-        try:
-            answered.append(call())
-        except Exception as error:  # noqa: BLE001 - raised again below, on the caller's thread
-            failures.append(error)
-
-    thread = threading.Thread(target=run, name="ask-mount", daemon=True)
-    thread.start()
-    thread.join(max(0.0, limit_s))
-    if failures:
-        raise failures[0]
-    if not answered:
-        raise TimeoutError(f"no answer within {limit_s:g} s")
-    return answered[0]
-
-
 def detach(point: str) -> None:
     """Takes whatever is mounted on a path out of the tree: as a user would, or lazily where somebody is inside.
 
     Raises `LocalIo` where the kernel refuses.
     """
-    while top_at(point) is not None:
+    while mount_table.top_at(point) is not None:
         number = 0
         for flags in (_NO_FOLLOW, _NO_FOLLOW | _DETACH):
             number = _umount(point, flags)
             if number == 0:
                 break
-        if number and top_at(point) is not None:
+        if number and mount_table.top_at(point) is not None:
             message = f"cannot unmount {point}: {os.strerror(number)}"
             raise LocalIo(message, operation="unmount", subject=point)
 
@@ -109,7 +57,7 @@ def _umount(point: str, flags: int) -> int:
     return ctypes.get_errno() if library.umount2(os.fsencode(point), flags) else 0
 
 
-def seen_elsewhere(mount: Entry) -> bool | None:
+def seen_elsewhere(mount: mount_table.Entry) -> bool | None:
     """Tells whether a mount is visible anywhere but at its own path: in a container, or bound to another directory.
 
     Mount namespaces that are copies of ours, as those of many services, show it at the same path, and do not count.
@@ -137,8 +85,8 @@ def _namespaces() -> Iterator[str]:
                     yield process
 
 
-def _table_of(process: str) -> list[Entry]:
+def _table_of(process: str) -> list[mount_table.Entry]:
     try:
-        return table(process)
+        return mount_table.entries(process)
     except OSError:
         return []

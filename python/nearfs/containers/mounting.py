@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nearfs import mount_table
 from nearfs.config import layers
 from nearfs.containers import kernel_mounts, state
 from nearfs.errors import InvalidInput, LocalIo, NearfsError, NotFound, Unreachable
@@ -58,11 +59,11 @@ class Mounter:
         """Returns where a volume is mounted."""
         return str(self.points / volume.identity)
 
-    def shown(self, volume: Volume) -> kernel_mounts.Entry | None:
+    def shown(self, volume: Volume) -> mount_table.Entry | None:
         """Returns the mount of a volume, dead or alive; None where there is none."""
-        return kernel_mounts.top_at(self.point(volume))
+        return mount_table.top_at(self.point(volume))
 
-    def is_seen_elsewhere(self, mount: kernel_mounts.Entry) -> bool | None:
+    def is_seen_elsewhere(self, mount: mount_table.Entry) -> bool | None:
         """Tells whether a container, or another directory, shows the mount; None where that cannot be known."""
         return kernel_mounts.seen_elsewhere(mount)
 
@@ -127,7 +128,7 @@ class Mounter:
 
     def _settings(self, volume: Volume, deadline: float) -> layers.Settings:
         try:
-            return kernel_mounts.within(lambda: layers.load(volume.repository), _left(deadline))
+            return mount_table.within(lambda: layers.load(volume.repository), _left(deadline))
         except TimeoutError:
             message = f"the configuration of {volume.repository} in /etc/cvmfs could not be read in time"
             raise Unreachable(message, operation="read configuration", subject=volume.repository) from None

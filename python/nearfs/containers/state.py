@@ -11,11 +11,10 @@ under its owner's lock.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nearfs import files
 from nearfs.containers.naming import Kind, Volume, check_volume_name
 from nearfs.errors import Corrupt, InvalidInput, LocalIo
 
@@ -123,22 +122,7 @@ def _as_document(record: Record) -> dict[str, object]:
 def replace(path: Path, text: str, mode: int = 0o600) -> None:
     """Writes a file all or nothing; raises `LocalIo`."""
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-                out.write(text)
-                out.flush()
-                os.fchmod(out.fileno(), mode)
-                os.fsync(out.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        files.replace(path, text, mode)
     except OSError as error:
         raise LocalIo(f"cannot write {path}: {error.strerror}", operation="write file", subject=str(path)) from error
 

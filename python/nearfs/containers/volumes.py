@@ -21,8 +21,8 @@ from nearfs.errors import Busy, InvalidInput, NearfsError, NotFound
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from nearfs.containers.kernel_mounts import Entry
     from nearfs.containers.mounting import Mounter
+    from nearfs.mount_table import Entry
 
 # Docker mounts first and starts the container then. Who is not seen in a container after so long, never will be.
 STARTING_LIMIT_S = 600.0

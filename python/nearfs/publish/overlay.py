@@ -13,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from nearfs import files
+from nearfs import files, mount_table
 from nearfs.errors import Busy, NearfsError, PermissionDenied, Unreachable
 from nearfs.publish import fuse_processes, fuse_union
 
@@ -52,23 +52,12 @@ def _mount_options(path: Path) -> list[str] | None:
     """
     # The table has resolved paths; the last component is not looked at, since a dead client would not answer.
     wanted = os.path.join(os.path.realpath(path.parent), path.name)
-    found = None
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        for line in table:
-            words = line.split(" ")
-            if _unescaped(words[4]) == wanted:
-                per_mount = words[5].split(",")
-                per_system = words[-1].strip().split(",")
-                kind = words[words.index("-") + 1].partition(".")[0]
-                mode = "ro" if "ro" in (*per_mount, *per_system) else "rw"
-                found = [mode, kind, *(option for option in per_system if option not in ("ro", "rw"))]
-    return found
-
-
-def _unescaped(text: str) -> str:
-    for escape, plain in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(escape, plain)
-    return text
+    entry = mount_table.top_at(wanted)
+    if entry is None:
+        return None
+    mode = "ro" if "ro" in (*entry.options, *entry.system_options) else "rw"
+    kind = entry.fstype.partition(".")[0]
+    return [mode, kind, *(option for option in entry.system_options if option not in ("ro", "rw"))]
 
 
 def client_answers(path: Path) -> bool:

@@ -1,18 +1,14 @@
-"""Owns the listening socket and the life of the HTTP server: start, ready, stop. Knows nothing of repositories.
+"""Owns the listening socket of `nearfs serve` and its limits. Knows nothing of repositories.
 
-`run` belongs to the main thread, because it takes over SIGTERM and SIGINT while it runs.
+`run` belongs to the main thread (`asgi_server`).
 """
 
-import asyncio
-import contextlib
 import errno
-import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import uvicorn
-
+from nearfs import asgi_server
 from nearfs.errors import Busy, InvalidInput, NearfsError, PermissionDenied
 
 # A client's pooled connection should outlive its pause between two requests: mounts ask again after their TTL.
@@ -56,60 +52,14 @@ def base_url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-# uvicorn types an application by TypedDicts of its own; ours is the same shape in plain mappings.
 def run(app: Callable[..., Any], listening: socket.socket, on_ready: Callable[[], None]) -> None:
     """Serves `app` on `listening` until SIGTERM or SIGINT, then returns within two seconds.
 
     `on_ready` is called once, on the event loop, when requests are answered. Transfers that are still under way when
     the grace has passed are cut.
     """
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        backlog=BACKLOG,
-    )
-    _Server(config, on_ready).run(sockets=[listening])
-
-
-class _Server(uvicorn.Server):
-    """The server with an announcement, and with signals that end in a return instead of being raised again."""
-
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts, then announces."""
-        await super().startup(sockets)
-        if self.started:
-            self._on_ready()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Lets SIGTERM and SIGINT stop the loop; a second one ends it without grace."""
-        loop = asyncio.get_running_loop()
-        stops = (signal.SIGTERM, signal.SIGINT)
-        for stop in stops:
-            loop.add_signal_handler(stop, self._stop)
-        try:
-            yield
-        finally:
-            for stop in stops:
-                loop.remove_signal_handler(stop)
-
-    def _stop(self) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
+    limits = asgi_server.Limits(keep_alive_s=KEEP_ALIVE_SECONDS, grace_s=GRACE_SECONDS, backlog=BACKLOG)
+    asgi_server.run(app, listening, on_ready, loop="uvloop", limits=limits)
 
 
 def _refusal(host: str, port: int, problem: OSError) -> NearfsError:

@@ -1,8 +1,8 @@
 """The kernel's mount table, and which of its mounts are repositories (client.md 2.4 and 2.6).
 
-Owns the reading of mountinfo, and asking a mount for its attributes without being caught in a hanging one. Does not
-own: mounting and unmounting (`premount`).
-Threading: no state. `attribute` asks in a thread of its own, because nothing else bounds a request to a file system.
+Owns: reading mountinfo, and asking a mount without being caught in a hanging one. Does not own: mounting and
+unmounting, which client, publisher and volume plugin do each in its own way.
+Threading: no state. `within` asks in a thread of its own, because nothing else bounds a request to a file system.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True)
 class Entry:
-    """One mount: `device` is `major:minor`."""
+    """One mount: `device` is `major:minor`; options are those of this mount, then those of its file system."""
 
     device: str
     point: str
     fstype: str
     source: str
+    options: tuple[str, ...] = ()
+    system_options: tuple[str, ...] = ()
 
     @property
     def is_repository(self) -> bool:
@@ -39,13 +41,17 @@ class Entry:
         return is_fuse and (self.source == "cvmfs2" or self.source.endswith("/cvmfs2"))
 
 
-def entries() -> list[Entry]:
-    """Returns the mounts that this process sees, oldest first."""
+def entries(process: str = "self") -> list[Entry]:
+    """Returns the mounts that a process sees, oldest first; raises OSError when it has ended or is not ours to see."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
-        before, _, after = line.partition(" - ")
-        fields, rest = before.split(" "), after.split(" ")
-        found.append(Entry(fields[2], _unescaped(fields[4]), rest[0], _unescaped(rest[1])))
+    # Only a line feed ends a line: the kernel escapes no other of the characters that `splitlines` takes for an end.
+    for line in Path(f"/proc/{process}/mountinfo").read_bytes().decode("utf-8", "surrogateescape").split("\n"):
+        before, separator, after = line.partition(" - ")
+        if separator:
+            fields, rest = before.split(" "), after.split(" ")
+            options, system_options = fields[5].split(","), rest[-1].split(",")
+            names = _unescaped(fields[4]), rest[0], _unescaped(rest[1])
+            found.append(Entry(fields[2], *names, tuple(options), tuple(system_options)))
     return found
 
 
@@ -69,22 +75,22 @@ def attribute(point: str, name: str, limit_s: float = ANSWER_LIMIT_S) -> str | N
 
 
 def within(call: Callable[[], T], limit_s: float = ANSWER_LIMIT_S) -> T:
-    """Returns what `call` returns, raises the OSError that it raises, TimeoutError when it takes too long.
+    """Returns what `call` returns, raises what it raises, TimeoutError when it takes too long.
 
     A call that never ends keeps its thread until the process ends.
     """
     answers: list[T] = []
-    failures: list[OSError] = []
+    failures: list[Exception] = []
 
     def run() -> None:
         try:
             answers.append(call())
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - raised again below, on the caller's thread
             failures.append(error)
 
     thread = threading.Thread(target=run, name="ask-mount", daemon=True)
     thread.start()
-    thread.join(limit_s)
+    thread.join(max(0.0, limit_s))
     if failures:
         raise failures[0]
     if not answers:

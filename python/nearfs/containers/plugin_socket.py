@@ -1,25 +1,18 @@
-"""The plugin's Unix socket and the life of its server: start, ready, stop.
+"""The Unix socket at which Docker finds the plugin: made here, or taken over from systemd.
 
-Owns: making the socket or taking it over from systemd, and the signals while it serves. Does not own: what is answered
-(`protocol`). `run` belongs to the main thread, because it takes over SIGTERM and SIGINT.
+Does not own: the server behind it (`asgi_server`) and what is answered (`protocol`). Threading: called once, at start.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import signal
 import socket
 import stat
-from typing import TYPE_CHECKING, Any
-
-import uvicorn
+from typing import TYPE_CHECKING
 
 from nearfs.errors import Busy, PermissionDenied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # Only Docker, which is root, may ask: who mounts volumes is root on this machine.
@@ -73,51 +66,3 @@ def _clear(path: Path) -> None:
         except OSError:
             pass  # it hangs: somebody is there
     raise Busy(f"another plugin answers at {path}; stop it first", operation="listen", subject=str(path))
-
-
-# uvicorn types an application by TypedDicts of its own; ours is the same shape in plain mappings.
-def run(app: Callable[..., Any], listening: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Serves `app` until SIGTERM or SIGINT; what is under way is answered first, within its own limit."""
-    config = uvicorn.Config(
-        app,
-        loop="asyncio",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-    )
-    _Server(config, on_ready).run(sockets=[listening])
-
-
-class _Server(uvicorn.Server):
-    """The server with an announcement, and with signals that end in a return instead of being raised again."""
-
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts, then announces."""
-        await super().startup(sockets)
-        if self.started:
-            self._on_ready()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Lets SIGTERM and SIGINT stop the loop."""
-        loop = asyncio.get_running_loop()
-        stops = (signal.SIGTERM, signal.SIGINT)
-        for stop in stops:
-            loop.add_signal_handler(stop, self._stop)
-        try:
-            yield
-        finally:
-            for stop in stops:
-                loop.remove_signal_handler(stop)
-
-    def _stop(self) -> None:
-        self.should_exit = True
