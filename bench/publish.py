@@ -3,8 +3,8 @@
 Runs the commands of a release manager in a repository of its own: publishes a tree of small files, opens a
 transaction, publishes one changed file, checks; with stock and with fast deflate within each round. Reads, deflates
 (zlib level 6) and hashes the same files on all cores as a bound. With `--ingest` the tree comes as a tar stream that
-never is on disk, which is how a million files are measured. Prints medians, with processor time and largest memory of
-each command; `--keep` writes a result. The reference's seconds are those of another machine of this kind, never a pair.
+never is on disk, which is how a million files are measured, and in the end is deleted and collected as garbage. Prints
+medians, with processor time and largest memory of each command; `--keep` writes a result. The reference's seconds are those of another machine of this kind, never a pair.
 
 Owns the tree and the arithmetic. Needs root and FUSE. Main thread only; the bound has a process for each core.
 """
@@ -129,7 +129,7 @@ def publishing(prefix: Path, effort: str, at_the_end: contextlib.ExitStack) -> P
     site = prefix / "etc" / "cvmfs" / "server.local"
     site.parent.mkdir(parents=True)
     site.write_text(f"NEARFS_DEFLATE={effort}\nCVMFS_FILE_MBYTE_LIMIT=0\n")
-    publisher.run("mkfs", "-p", "-o", "root", FQRN)
+    publisher.run("mkfs", "-p", "-g", "-z", "-o", "root", FQRN)
     at_the_end.callback(publisher.run, "rmfs", "-f", FQRN)
     return publisher
 
@@ -179,6 +179,12 @@ def one_round(
         (below / changed).write_text("changed")
         cells[f"one file, {effort}"] = publisher.run("publish", FQRN)
         cells[f"check, {effort}"] = publisher.run("check", FQRN)
+        if ingest:
+            cells[f"delete, {effort}"] = publisher.run("ingest", "-d", "tree", FQRN)
+            # The tag of the revision before the last would keep all of it.
+            publisher.run("transaction", FQRN)
+            publisher.run("publish", FQRN)
+            cells[f"gc, {effort}"] = publisher.run("gc", "-f", "-r", "0", FQRN)
     return cells
 
 
