@@ -127,6 +127,40 @@ fn entries_come_in_any_order_and_the_later_one_counts() {
 }
 
 #[test]
+fn thousands_of_members_in_any_order_are_the_same_tree() {
+    let mut repository = Repository::new();
+    // Names around the slash: a directory's contents directly follow it, whatever sorts between.
+    let directories = ["a", "a!", "a-b", "a/deep", "a/deep/er", "a0", "z"];
+    let mut members: Vec<String> =
+        directories.iter().flat_map(|directory| (0..300).map(move |file| format!("{directory}/f{file}"))).collect();
+    let all = |members: &[String]| {
+        tar(|t| {
+            for directory in directories {
+                t.dir(directory);
+            }
+            for name in members {
+                t.file(name, name.as_bytes());
+            }
+        })
+    };
+    members.reverse();
+    members.sort_by_key(|name| HashAlgorithm::Sha1.hash(name.as_bytes()).hex());
+    let rows = entries(&repository.ingest(&all(&members), &at("/sw")));
+    assert_eq!(rows.len(), members.len() + directories.len() + 1);
+    let catalogs = read_revision(&repository.store, &repository.head.root_hash);
+    for name in &members {
+        assert_eq!(repository.text(&catalogs, &format!("/sw/{name}")), *name);
+    }
+    members.sort();
+    repository.ingest(&all(&members), &at("/sw"));
+    assert_eq!(repository.head.changes, ChangeCounts::default(), "the same tree in another order");
+
+    let rows = entries(&repository.ingest(&tar(|t| _ = t.file("a", b"was a directory")), &at("/sw")));
+    assert_eq!(rows.len(), 4 * 301 + 2, "what was in it is gone, and nothing else");
+    assert_eq!(repository.head.changes.files_removed, 900);
+}
+
+#[test]
 fn an_ingest_merges_replaces_deletes_and_knows_what_is_the_same() {
     let mut repository = Repository::new();
     let first = tar(|t| {

@@ -125,16 +125,15 @@ pub fn ingest(
     progress: &Progress,
 ) -> Result<Committed> {
     store.clear_leftovers()?;
-    let mut tree = CatalogTree::open(store, base.root_hash)?;
-    commit::next_revision(&tree, settings)?;
     let tally = Tally::default();
-    let (plan, contents) = tar::ingest(&mut tree, store, archive, ingest, settings, progress, Some(&tally))?;
-    let mut commit = Commit::new(tree, store, settings, &tally)?;
-    for (change, content) in plan.changes.iter().zip(contents) {
-        progress.check("commit")?;
-        commit.apply(&change.path, &change.action, content)?;
-    }
-    committed(store, commit.finish()?, &tally, settings, plan.warnings)
+    let mut commit = Commit::new(CatalogTree::open(store, base.root_hash)?, store, settings, &tally)?;
+    // A tree of its own: the commit changes the other one meanwhile, and the comparison is with the base.
+    let mut unchanged = CatalogTree::open(store, base.root_hash)?;
+    let order = tar::Order { store, archive, ingest, settings, progress };
+    let warnings = tar::ingest(&order, &mut unchanged, Some(&tally), &mut |change, content| {
+        commit.apply(&change.path, &change.action, content)
+    })?;
+    committed(store, commit.finish()?, &tally, settings, warnings)
 }
 
 /// Compares an archive with the base revision; stores nothing. Files of equal attributes count as equal.
@@ -146,8 +145,13 @@ pub fn plan_ingest(
     settings: &PublishSettings,
     progress: &Progress,
 ) -> Result<Plan> {
-    let mut tree = CatalogTree::open(store, base.root_hash)?;
-    Ok(tar::ingest(&mut tree, store, archive, ingest, settings, progress, None)?.0)
+    let mut changes = Vec::new();
+    let order = tar::Order { store, archive, ingest, settings, progress };
+    let warnings = tar::ingest(&order, &mut CatalogTree::open(store, base.root_hash)?, None, &mut |change, _| {
+        changes.push(change);
+        Ok(())
+    })?;
+    Ok(Plan { source: std::path::PathBuf::new(), target: ingest.base.clone(), changes, warnings })
 }
 
 /// Commits the changes that `scan` hands out; contents lie in the directory `place.0`, which stands for `place.1`.

@@ -8,7 +8,6 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use nearfs_format::chunk::Chunk;
 use nearfs_format::chunker::{ChunkSizes, Chunker};
 use nearfs_format::codec::Deflater;
 use nearfs_format::dirent::Compression;
@@ -16,10 +15,10 @@ use nearfs_format::hash::{ContentHash, Hasher};
 use nearfs_format::object::{ObjectId, ObjectKind};
 use parking_lot::Mutex;
 
-use super::super::pipeline::{Content, Tally};
+use super::super::pipeline::Tally;
 use super::super::types::PublishSettings;
+use super::contents::{StoredPiece, Ticket};
 use super::members::Members;
-use super::merge::Ticket;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::store::Store;
@@ -31,19 +30,14 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_FILES: usize = 256;
 const BLOCK_BYTES: usize = 256 << 10;
 const WAITING_BATCHES: usize = 2;
+/// Pieces that are held until somebody keeps them elsewhere.
+const STORED_PIECES: usize = 4096;
 
 /// One file, or one chunk of a file at an offset.
 struct Piece {
     ticket: Ticket,
     offset: Option<u64>,
     bytes: Vec<u8>,
-}
-
-struct StoredPiece {
-    ticket: Ticket,
-    /// Offset and size of a chunk.
-    place: Option<(u64, u64)>,
-    hash: ContentHash,
 }
 
 /// What all threads see.
@@ -74,21 +68,23 @@ impl Shared<'_> {
     fn work(&self, receiver: &Receiver<Vec<Piece>>) {
         let (mut deflater, mut buffer, mut done) =
             (Deflater::with_effort(self.settings.effort), Vec::new(), Vec::new());
-        for piece in receiver.iter().flatten() {
-            // What waits is taken in any case: the reader must not wait for ever.
-            if self.is_stopped.load(Ordering::Relaxed) {
-                continue;
-            }
-            let kind = if piece.offset.is_some() { ObjectKind::Chunk } else { ObjectKind::File };
-            match self.put(&piece.bytes, kind, &mut deflater, &mut buffer) {
-                Ok(hash) => {
-                    let place = piece.offset.map(|offset| (offset, piece.bytes.len() as u64));
-                    done.push(StoredPiece { ticket: piece.ticket, place, hash });
+        for batch in receiver {
+            for piece in batch {
+                // What waits is taken in any case: the reader must not wait for ever.
+                if self.is_stopped.load(Ordering::Relaxed) {
+                    continue;
                 }
-                Err(error) => self.stop(error),
+                let kind = if piece.offset.is_some() { ObjectKind::Chunk } else { ObjectKind::File };
+                match self.put(&piece.bytes, kind, &mut deflater, &mut buffer) {
+                    Ok(hash) => {
+                        let place = piece.offset.map(|offset| (offset, piece.bytes.len() as u64));
+                        done.push(StoredPiece { ticket: piece.ticket, place, hash });
+                    }
+                    Err(error) => self.stop(error),
+                }
             }
+            self.stored.lock().append(&mut done);
         }
-        self.stored.lock().append(&mut done);
     }
 
     fn put(
@@ -121,14 +117,14 @@ pub(super) struct Intake<'i, 's> {
     batch_bytes: usize,
 }
 
-/// Runs `read` with an intake and workers behind it; returns the contents by ticket.
+/// Runs `read` with an intake and workers behind it; returns the pieces that [`Intake::take`] did not return.
 pub(super) fn store_members(
     store: &dyn Store,
     settings: &PublishSettings,
     progress: &Progress,
     tally: &Tally,
     read: impl FnOnce(&mut Intake<'_, '_>) -> Result<()>,
-) -> Result<Vec<Content>> {
+) -> Result<Vec<StoredPiece>> {
     let shared = Shared {
         store,
         settings,
@@ -161,27 +157,12 @@ pub(super) fn store_members(
         return Err(failure);
     }
     outcome?;
-    Ok(by_ticket(shared.stored.into_inner()))
-}
-
-fn by_ticket(mut stored: Vec<StoredPiece>) -> Vec<Content> {
-    stored.sort_unstable_by_key(|piece| (piece.ticket, piece.place));
-    let mut contents = Vec::new();
-    for piece in stored {
-        // Files that were left unread have no piece.
-        contents.resize_with(contents.len().max(piece.ticket as usize + 1), Content::default);
-        let Some(content) = contents.last_mut() else { continue };
-        match piece.place {
-            Some((offset, size)) => content.chunks.push(Chunk { offset, size, hash: piece.hash }),
-            None => content.hash = Some(piece.hash),
-        }
-    }
-    contents
+    Ok(shared.stored.into_inner())
 }
 
 impl Intake<'_, '_> {
-    /// Reads and stores the content of the present member.
-    pub(super) fn take(&mut self, ticket: Ticket, size: u64, members: &mut Members<'_>) -> Result<()> {
+    /// Reads and stores the content of the present member. Now and then returns the pieces that were stored lately.
+    pub(super) fn take(&mut self, ticket: Ticket, size: u64, members: &mut Members<'_>) -> Result<Vec<StoredPiece>> {
         self.shared.check()?;
         match self.shared.settings.chunk_sizes.filter(|sizes| size > sizes.min()) {
             Some(sizes) => self.cut(ticket, sizes, members)?,
@@ -197,7 +178,8 @@ impl Intake<'_, '_> {
             }
         }
         self.shared.progress.add_file();
-        Ok(())
+        let mut stored = self.shared.stored.lock();
+        Ok(if stored.len() >= STORED_PIECES { std::mem::take(&mut *stored) } else { Vec::new() })
     }
 
     fn cut(&mut self, ticket: Ticket, sizes: ChunkSizes, members: &mut Members<'_>) -> Result<()> {

@@ -1,10 +1,11 @@
 //! Publishing a tar archive without unpacking it.
 //!
 //! Owns what each member means: ownership, links, whiteouts, deletions. `members` reads the archive, `merge` puts its
-//! tree together, `intake` stores contents while they stream by, `plan` compares with the base revision. The archive is
-//! read once; one that turns out to be damaged leaves objects that nobody refers to, and no revision.
+//! tree together, `intake` stores contents while they stream by and `contents` remembers them, `plan` compares with the
+//! base revision. Memory does not depend on the archive. It is read once; one that turns out to be damaged leaves objects that nobody refers to, and no revision.
 //! Source: server.md 3.19, format.md 10.4.
 
+mod contents;
 mod header;
 mod input;
 mod intake;
@@ -23,7 +24,7 @@ pub use input::Archive;
 use super::grafts::GRAFT_PREFIX;
 use super::names;
 use super::pipeline::{Content, Tally};
-use super::plan::{CATALOG_MARKER, Found, Plan};
+use super::plan::{CATALOG_MARKER, Found};
 use super::scan::refused;
 use super::tree::CatalogTree;
 use super::types::{PublishSettings, Warning};
@@ -31,10 +32,11 @@ use super::xattrs::UNION_XATTRS;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::store::Store;
+use contents::{Contents, Ticket};
 use intake::store_members;
 use members::{Kind, Member, Members};
-use merge::{Given, Node, Said, Ticket, place};
-use plan::{DIRECTORY_BYTES, Planner};
+use merge::{Given, Said, Unpacked, place};
+use plan::{DIRECTORY_BYTES, Planner, Sink};
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const UNION_PREFIX: &[u8] = b".wh..wh.";
@@ -59,50 +61,68 @@ pub struct IngestSettings {
     pub mirrors: bool,
 }
 
-/// Reads the archive, stores its contents unless it is a dry run (no `tally`), and returns what changes.
+/// An archive on its way into a repository.
+pub(super) struct Order<'o> {
+    pub(super) store: &'o dyn Store,
+    /// `None` for deletions only.
+    pub(super) archive: Option<&'o Archive>,
+    pub(super) ingest: &'o IngestSettings,
+    pub(super) settings: &'o PublishSettings,
+    pub(super) progress: &'o Progress,
+}
+
+/// Reads the archive, stores its contents unless it is a dry run (no `tally`), and hands each change to `sink`, in the
+/// order of names. `base` is a tree of its own, which nobody changes. Returns what was left out.
 pub(super) fn ingest(
-    tree: &mut CatalogTree<'_>,
-    store: &dyn Store,
-    archive: Option<&Archive>,
-    ingest: &IngestSettings,
-    settings: &PublishSettings,
-    progress: &Progress,
+    order: &Order<'_>,
+    base: &mut CatalogTree<'_>,
     tally: Option<&Tally>,
-) -> Result<(Plan, Vec<Option<Content>>)> {
+    sink: &mut Sink<'_>,
+) -> Result<Vec<Warning>> {
+    let &Order { store, archive, ingest, settings, progress } = order;
+    let scratch = store.scratch_dir();
+    let contents = Contents::create(&scratch, settings.hash_algorithm)?;
     let mut merger = Merger {
-        tree,
+        tree: base,
         ingest,
         settings,
-        root: Node::default(),
+        unpacked: Unpacked::create(&scratch)?,
+        contents: &contents,
         next_ticket: 0,
-        cloned: Vec::new(),
         warnings: Vec::new(),
     };
     merger.begin(archive.is_some())?;
-    let mut stored = None;
     if let Some(archive) = archive {
         let mut members = Members::new(archive.open(progress)?);
         if let Some(tally) = tally {
-            stored = Some(store_members(store, settings, progress, tally, |intake| {
-                merger.read(&mut members, progress, |ticket, size, members| intake.take(ticket, size, members))?;
-                merger.mark()?.map_or(Ok(()), |ticket| intake.take(ticket, 0, &mut members))
-            })?);
+            let rest = store_members(store, settings, progress, tally, |intake| {
+                merger.read(&mut members, progress, |ticket, size, members| {
+                    contents.keep(&intake.take(ticket, size, members)?)
+                })?;
+                merger.mark()?.map_or(Ok(()), |ticket| contents.keep(&intake.take(ticket, 0, &mut members)?))
+            })?;
+            contents.keep(&rest)?;
         } else {
             merger.read(&mut members, progress, |_, _, _| Ok(()))?;
             merger.mark()?;
         }
     }
-    merger.finish(stored)
+    let Merger { tree, unpacked, mut warnings, .. } = merger;
+    let implied_owner = ingest.owner.unwrap_or(NOBODY);
+    let stored = tally.map(|_| &contents);
+    Planner { tree, settings, implied_owner, unpacked: &unpacked, stored, sink }.walk(progress)?;
+    warnings.sort_by(|a, b| a.path().cmp(b.path()));
+    warnings.dedup();
+    Ok(warnings)
 }
 
 struct Merger<'t, 's> {
     tree: &'t mut CatalogTree<'s>,
     ingest: &'t IngestSettings,
     settings: &'t PublishSettings,
-    root: Node,
+    unpacked: Unpacked,
+    contents: &'t Contents,
     next_ticket: Ticket,
-    /// Contents that the base revision has already: targets of hardlinks.
-    cloned: Vec<(Ticket, Content)>,
     warnings: Vec<Warning>,
 }
 
@@ -117,17 +137,14 @@ impl Merger<'_, '_> {
             if self.tree.find(path)?.is_none() {
                 self.warnings.push(Warning::NothingToDelete(path.clone()));
             }
-            let mut node = &mut self.root;
-            for name in path.names() {
-                node = node.children.entry(name.into()).or_default();
-            }
-            node.replaces = true;
+            self.unpacked.delete(path)?;
         }
         check_reserved(&self.ingest.base)?;
         if has_archive {
-            let base = self.root.at(&self.ingest.base)?;
-            base.imply();
-            base.mirrors = self.ingest.mirrors;
+            self.unpacked.require(&self.ingest.base)?;
+            if self.ingest.mirrors {
+                self.unpacked.mirror(&self.ingest.base)?;
+            }
         }
         Ok(())
     }
@@ -164,7 +181,7 @@ impl Merger<'_, '_> {
         if member.kind == Kind::Hardlink {
             let given = self.hardlink(&path, &member)?;
             self.check_name(&path, given.found.file_type)?;
-            self.root.at(&path)?.give(given);
+            self.unpacked.give(&path, &given)?;
             return Ok(None);
         }
         let found = self.found(&path, &member)?;
@@ -175,9 +192,10 @@ impl Merger<'_, '_> {
         }
         let content = if member.kind == Kind::Regular { Some(self.ticket()?) } else { None };
         let is_opaque = member.xattrs.iter().any(|(key, value)| OPAQUE_XATTRS.contains(&&key[..]) && value == b"y");
-        let node = self.root.at(&path)?;
-        node.give(Given { found, content });
-        node.mirrors |= is_opaque;
+        self.unpacked.give(&path, &Given { found, content })?;
+        if is_opaque {
+            self.unpacked.mirror(&path)?;
+        }
         Ok(content)
     }
 
@@ -194,17 +212,15 @@ impl Merger<'_, '_> {
         let prefix = path.name().get(..WHITEOUT_PREFIX.len()).unwrap_or_default();
         let parent = path.parent().unwrap_or_default();
         if path.name() == OPAQUE_NAME {
-            let node = self.root.at(&parent)?;
-            node.imply();
-            node.mirrors = true;
+            self.unpacked.mirror(&parent)?;
         } else if path.name().starts_with(UNION_PREFIX) {
             self.warnings.push(Warning::ReservedName(path.clone()));
         } else if prefix.eq_ignore_ascii_case(WHITEOUT_PREFIX) {
             let name = path.name().get(WHITEOUT_PREFIX.len()..).unwrap_or_default();
             let hidden = parent.join(name).map_err(|e| refused(path, e))?;
-            self.root.at(&hidden)?.replaces = true;
+            self.unpacked.hide(&hidden)?;
         } else if member.kind == Kind::CharDevice && member.device == (0, 0) {
-            self.root.at(path)?.replaces = true;
+            self.unpacked.hide(path)?;
         } else {
             return Ok(false);
         }
@@ -266,15 +282,16 @@ impl Merger<'_, '_> {
     fn hardlink(&mut self, path: &RepoPath, member: &Member) -> Result<Given> {
         let target = place(&self.ingest.base, &member.link)?;
         let bad = |reason: &str| refused(path, format!("the archive links it to {target}, {reason}"));
-        let (node, is_hidden) = self.root.find(&target);
-        match node.map(|node| &node.said) {
+        let (node, is_hidden) = self.unpacked.find(&target)?;
+        match node.map(|node| node.said) {
             Some(Said::Given(given)) if given.found.file_type == FileType::Directory => {
                 return Err(bad("which is a directory"));
             }
-            Some(Said::Given(given)) => return Ok((**given).clone()),
+            Some(Said::Given(given)) => return Ok(*given),
             _ if is_hidden => return Err(bad("which does not exist")),
             _ => {}
         }
+        self.tree.arrive(&target);
         let Some(row) = self.tree.find(&target)? else { return Err(bad("which does not exist")) };
         self.clone_of(&target, &row.entry).map_err(&bad)?.ok_or_else(|| bad("which cannot be read"))
     }
@@ -293,7 +310,8 @@ impl Merger<'_, '_> {
             }
             let Ok(chunks) = self.tree.chunks(target, entry) else { return Ok(None) };
             let Ok(ticket) = self.ticket() else { return Ok(None) };
-            self.cloned.push((ticket, Content { hash: entry.hash, chunks }));
+            let content = Content { hash: entry.hash, chunks };
+            let Ok(()) = self.contents.keep_content(ticket, &content) else { return Ok(None) };
             Some(ticket)
         } else {
             None
@@ -329,7 +347,7 @@ impl Merger<'_, '_> {
         }
         let path = self.ingest.base.join(CATALOG_MARKER).map_err(|e| refused(&self.ingest.base, e))?;
         self.check_name(&path, FileType::Regular)?;
-        let (node, is_hidden) = self.root.find(&path);
+        let (node, is_hidden) = self.unpacked.find(&path)?;
         if node.is_some() || (!is_hidden && self.tree.find(&path)?.is_some()) {
             return Ok(None);
         }
@@ -347,33 +365,8 @@ impl Merger<'_, '_> {
             xattrs: XattrList::default(),
             given: None,
         };
-        self.root.at(&path)?.give(Given { found, content: Some(ticket) });
+        self.unpacked.give(&path, &Given { found, content: Some(ticket) })?;
         Ok(Some(ticket))
-    }
-
-    fn finish(self, mut stored: Option<Vec<Content>>) -> Result<(Plan, Vec<Option<Content>>)> {
-        if let Some(stored) = &mut stored {
-            stored.resize_with(self.next_ticket as usize, Content::default);
-            for (ticket, content) in self.cloned {
-                if let Some(slot) = stored.get_mut(ticket as usize) {
-                    *slot = content;
-                }
-            }
-        }
-        let mut planner = Planner {
-            tree: self.tree,
-            settings: self.settings,
-            implied_owner: self.ingest.owner.unwrap_or(NOBODY),
-            stored,
-            changes: Vec::new(),
-            contents: Vec::new(),
-            warnings: self.warnings,
-        };
-        planner.walk(self.root)?;
-        let Planner { changes, contents, mut warnings, .. } = planner;
-        warnings.sort_by(|a, b| a.path().cmp(b.path()));
-        warnings.dedup();
-        Ok((Plan { source: std::path::PathBuf::new(), target: self.ingest.base.clone(), changes, warnings }, contents))
     }
 }
 
