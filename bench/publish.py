@@ -1,10 +1,11 @@
 """Publishing, measured: `python -m bench.publish [--files N] [--catalogs N] [--rounds N] [--directory DIR] [--keep]`.
 
-Runs the commands of a release manager in a repository of its own: publishes a tree of small files, opens a
-transaction, publishes one changed file, checks; with stock and with fast deflate within each round. Reads, deflates
-(zlib level 6) and hashes the same files on all cores as a bound. With `--ingest` the tree comes as a tar stream that
-never is on disk, which is how a million files are measured, and in the end is deleted and collected as garbage. Prints
-medians, with processor time and largest memory of each command; `--keep` writes a result. The reference's seconds are those of another machine of this kind, never a pair.
+Runs the commands of a release manager in a repository of its own: publishes a tree of small files, opens a transaction,
+publishes one changed file, checks; with stock and with fast deflate within each round. Reads, deflates (zlib level 6)
+and hashes the same files on all cores as a bound. With `--ingest` the tree comes as a tar stream that never is on disk,
+which is how a million files are measured, and in the end is deleted and collected as garbage. Prints medians, with
+processor time and largest memory of each command; `--keep` writes a result. The reference's seconds are those of
+another machine of this kind, never a pair.
 
 Owns the tree and the arithmetic. Needs root and FUSE. Main thread only; the bound has a process for each core.
 """

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import sqlite3
+import zlib
 from pathlib import Path
 
 import pytest
@@ -56,12 +58,41 @@ def test_what_is_published_is_counted(publisher: Publisher, tmp_path: Path) -> N
     with publisher.transaction() as tree:
         (tree / "d").mkdir()
         (tree / "d" / "f").write_text("four")
+        (tree / "d" / "same").write_text("four")
+        (tree / "d" / "l").symlink_to("f")
+    with publisher.transaction() as tree:
+        shutil.rmtree(tree / "d")
+        greeting = (tree / "new_repository").stat().st_size
+        (tree / "new_repository").write_text("other")
     shown = publisher.server("print-stats", "-s", ";", publisher.fqrn).stdout.splitlines()
     rows = [dict(zip(shown[0].split(";"), line.split(";"), strict=True)) for line in shown[1:]]
-    assert [row["revision"] for row in rows] == ["1", "2"]
-    last = {name: rows[1][name] for name in ("files_added", "directories_added", "sz_bytes_added", "success")}
-    assert last == {"files_added": "1", "directories_added": "1", "sz_bytes_added": "4", "success": "1"}
-    assert int(rows[1]["sz_bytes_uploaded"]) > 0
+    assert [row["revision"] for row in rows] == ["1", "2", "3"]
+    not_counted = {"publish_id", "start_time", "finish_time", "revision"}
+    added, removed = (
+        {name: int(count) for name, count in row.items() if name not in not_counted and count != "0"}
+        for row in rows[1:]
+    )
+    catalog_bytes = [row.pop("sz_catalog_bytes_uploaded") for row in (added, removed)]
+    assert all(100 < size < 10_000 for size in catalog_bytes)
+    stored = len(zlib.compress(b"four"))
+    one_object = {"chunks_added": 1, "catalogs_added": 1, "success": 1}
+    assert added == one_object | {
+        "files_added": 2,
+        "symlinks_added": 1,
+        "directories_added": 1,
+        "chunks_duplicated": 1,
+        "sz_bytes_added": 8,
+        "sz_bytes_uploaded": stored,
+    }
+    assert removed == one_object | {
+        "files_changed": 1,
+        "files_removed": 2,
+        "symlinks_removed": 1,
+        "directories_removed": 1,
+        "sz_bytes_added": 5,
+        "sz_bytes_removed": 8 + greeting,
+        "sz_bytes_uploaded": len(zlib.compress(b"other")),
+    }
     properties = publisher.server("print-stats", "-t", "properties", publisher.fqrn).stdout
     assert publisher.fqrn in properties
     # A row of another day, and its pruning; a copy that the web server serves.
@@ -73,12 +104,12 @@ def test_what_is_published_is_counted(publisher: Publisher, tmp_path: Path) -> N
     copy.write_bytes((publisher.spool / "stats.db").read_bytes())
     publisher.configure({"CVMFS_UPLOAD_STATS_DB": "true"})
     with publisher.transaction() as tree:
-        (tree / "d" / "f").unlink()
+        (tree / "new_repository").unlink()
     merged = tmp_path / "merged.db"
     publisher.server("merge-stats", "-o", merged, copy, publisher.storage / "stats" / "stats.db")
     with sqlite3.connect(merged) as database:
         revisions = database.execute("SELECT revision FROM publish_statistics ORDER BY publish_id").fetchall()
-    assert revisions == [(9,), (1,), (2,), (3,)]
+    assert revisions == [(9,), (1,), (2,), (3,), (4,)]
     with sqlite3.connect(copy) as database:
         database.execute("UPDATE properties SET value = 'other.example.org' WHERE key = 'repo_name'")
     refused = publisher.server("merge-stats", "-o", tmp_path / "no.db", copy, merged, check=False)

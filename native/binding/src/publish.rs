@@ -18,28 +18,42 @@ use crate::rewriting::{GivenMap, owner_map};
 use crate::values;
 
 pub(crate) fn committed<'py>(py: Python<'py>, done: &Committed) -> PyResult<Bound<'py, PyDict>> {
-    let changes = &done.changes;
+    let (changes, stored) = (&done.changes, &done.stored);
     let shown = PyDict::new(py);
     shown.set_item("root_hash", done.root_hash.to_string())?;
     shown.set_item("root_size", done.root_size_bytes)?;
     shown.set_item("revision", done.revision)?;
     shown.set_item("ttl_s", done.ttl_s)?;
-    shown.set_item("objects_new", done.objects_new)?;
-    shown.set_item("bytes_new", done.bytes_new)?;
+    shown.set_item("objects_new", stored.objects_new)?;
+    shown.set_item("bytes_new", stored.bytes_new)?;
     shown.set_item("catalogs_new", done.catalogs_new)?;
     shown.set_item("bytes_added", changes.bytes_added)?;
-    shown.set_item("objects_reused", done.objects_reused)?;
+    shown.set_item("objects_reused", stored.objects_reused)?;
     shown.set_item("entries_added", changes.files_added + changes.directories_added)?;
     shown.set_item("entries_removed", changes.files_removed + changes.directories_removed)?;
     shown.set_item("entries_changed", changes.files_changed + changes.directories_changed)?;
     let counts = PyDict::new(py);
-    counts.set_item("files_added", changes.files_added)?;
-    counts.set_item("files_removed", changes.files_removed)?;
-    counts.set_item("files_changed", changes.files_changed)?;
-    counts.set_item("directories_added", changes.directories_added)?;
-    counts.set_item("directories_removed", changes.directories_removed)?;
-    counts.set_item("directories_changed", changes.directories_changed)?;
-    counts.set_item("sz_bytes_added", changes.bytes_added)?;
+    // The columns of the reference's statistics count symlinks apart from other files, and catalogs from other objects.
+    for (name, count) in [
+        ("files_added", changes.files_added - changes.symlinks_added),
+        ("files_removed", changes.files_removed - changes.symlinks_removed),
+        ("files_changed", changes.files_changed - changes.symlinks_changed),
+        ("symlinks_added", changes.symlinks_added),
+        ("symlinks_removed", changes.symlinks_removed),
+        ("symlinks_changed", changes.symlinks_changed),
+        ("directories_added", changes.directories_added),
+        ("directories_removed", changes.directories_removed),
+        ("directories_changed", changes.directories_changed),
+        ("chunks_added", stored.objects_new - stored.catalogs_new),
+        ("chunks_duplicated", stored.objects_reused - stored.catalogs_reused),
+        ("catalogs_added", done.catalogs_new),
+        ("sz_bytes_added", changes.bytes_added),
+        ("sz_bytes_removed", changes.bytes_removed),
+        ("sz_bytes_uploaded", stored.bytes_new - stored.catalog_bytes_new),
+        ("sz_catalog_bytes_uploaded", stored.catalog_bytes_new),
+    ] {
+        counts.set_item(name, count)?;
+    }
     shown.set_item("counts", counts)?;
     shown.set_item("warnings", done.warnings.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     Ok(shown)

@@ -87,8 +87,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "publish: {:.3} s, {} objects, {} bytes, {} catalogs, root catalog {} bytes",
         start.elapsed().as_secs_f64(),
-        head.objects_new,
-        head.bytes_new,
+        head.stored.objects_new,
+        head.stored.bytes_new,
         head.catalogs_new,
         head.root_size_bytes
     );

@@ -159,7 +159,7 @@ fn a_tree_with_nested_catalogs_reads_back() {
     assert_eq!(repository.head.changes.files_added, 9);
     assert_eq!(repository.head.changes.directories_added, 6);
     assert_eq!(repository.head.catalogs_new, 4);
-    assert_eq!(repository.head.objects_new, 4 + 4, "four contents and four catalogs");
+    assert_eq!(repository.head.stored.objects_new, 4 + 4, "four contents and four catalogs");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn one_changed_file_renews_only_the_catalogs_on_its_path() {
     let after = repository.edit(|tree| put(tree, "/n/f", file("changed")));
     assert_eq!(repository.head.revision, 2);
     assert_eq!(repository.head.catalogs_new, 2);
-    assert_eq!(repository.head.objects_new, 3);
+    assert_eq!(repository.head.stored.objects_new, 3);
     assert_eq!(repository.objects(), objects + 3);
     for (path, is_kept) in [("", false), ("/n", false), ("/n/sub/deep", true), ("/other", true)] {
         assert_eq!(before[path].hash == after[path].hash, is_kept, "{path}");
@@ -217,7 +217,7 @@ fn nothing_changed_is_a_new_revision_of_the_root_alone() {
     // The same tree as a whole directory: nothing is even read.
     repository.publish_directory(same);
     assert_eq!(repository.head.changes, nearfs_core::publish::ChangeCounts::default());
-    assert_eq!(repository.head.objects_new, 1);
+    assert_eq!(repository.head.stored.objects_new, 1);
 }
 
 #[test]

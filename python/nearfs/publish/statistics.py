@@ -77,13 +77,12 @@ class Counted:
 
 
 def publish_row(committed: Committed | None) -> dict[str, int]:
-    """Returns the counters of a revision as columns; 0 for what the engine does not count."""
+    """Returns the counters of a revision as columns; 0 for what was not published."""
     columns = [column.split(" ", 1)[0] for column in TABLES["publish_statistics"].split(", ")]
     row = dict.fromkeys(columns[_FIRST_COUNTER:-1], 0)
     if committed is not None:
         row |= {name: count for name, count in committed["counts"].items() if name in row}
-        row |= {"revision": committed["revision"], "catalogs_added": committed["catalogs_new"]}
-        row["sz_bytes_uploaded"] = committed["bytes_new"]
+        row["revision"] = committed["revision"]
     return row
 
 
@@ -245,7 +244,8 @@ def _merge_into(path: Path, sources: Sequence[Path], fqrn: str) -> int:
                     raise _other_columns(source, table)
                 merged |= {tuple(row[1:]) for row in found}  # the number of a row is its place in one database
             names_text, marks = ", ".join(names[1:]), ", ".join("?" * (len(names) - 1))
-            ordered = sorted(merged, key=lambda row: (str(row[0]), str(row[1])))
+            # Within a second the revision tells which came first.
+            ordered = sorted(merged, key=lambda row: (str(row[0]), str(row[1]), str(row[2]).zfill(20)))
             database.executemany(f"INSERT INTO {table} ({names_text}) VALUES ({marks})", ordered)  # noqa: S608 - checked above
             count += len(ordered)
     return count

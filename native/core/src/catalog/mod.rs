@@ -17,5 +17,5 @@ pub mod writer;
 
 pub use rewriting::OwnerMap;
 pub use rows::{NestedRow, Row};
-pub use transfer::{Moved, Removed};
+pub use transfer::{Moved, RowCounts};
 pub use writer::{CatalogWriter, Finished, Previous, Seal};

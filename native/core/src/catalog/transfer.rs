@@ -3,6 +3,7 @@
 //! Owns which rows belong to a subtree: those that the parent columns lead to, so rows of a damaged catalog that form
 //! a circle end the walk instead of prolonging it. Rows move as they are, columns by name.
 
+use nearfs_format::dirent::{Entry, FileType};
 use nearfs_format::path::{PathHash, RepoPath};
 
 use super::rows::shift_group;
@@ -19,13 +20,40 @@ pub struct Moved {
     binds: Vec<Vec<RawValue>>,
 }
 
-/// How many rows a removal took.
+/// How much a set of entries is: removed, or copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Removed {
+pub struct RowCounts {
     /// Non-directories.
     pub files: u64,
+    /// Symlinks among them.
+    pub symlinks: u64,
+    /// Bytes of the regular files among them.
+    pub bytes: u64,
     /// Directories; a mountpoint counts once here and once in its own catalog.
     pub directories: u64,
+}
+
+impl RowCounts {
+    /// Counts one entry.
+    pub fn of(entry: &Entry) -> Self {
+        let file_type = entry.file_type();
+        let is = |wanted| u64::from(file_type == Some(wanted));
+        Self {
+            files: 1 - is(FileType::Directory),
+            symlinks: is(FileType::Symlink),
+            bytes: is(FileType::Regular) * entry.size,
+            directories: is(FileType::Directory),
+        }
+    }
+}
+
+impl std::ops::AddAssign for RowCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.files += other.files;
+        self.symlinks += other.symlinks;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.directories += other.directories;
+    }
 }
 
 /// Everything below the path that is bound to ?1 and ?2; that path itself is not part of it. `UNION` drops what was
@@ -38,14 +66,22 @@ const HARDLINKS_COLUMN: usize = 4;
 
 impl CatalogWriter {
     /// Removes everything below `directory`, not the entry itself and not the rows of nested catalogs.
-    pub fn remove_below(&self, directory: &RepoPath) -> Result<Removed> {
+    pub fn remove_below(&self, directory: &RepoPath) -> Result<RowCounts> {
         let PathHash { first, second } = directory.hash();
         let sql = format!(
-            "{BELOW} SELECT coalesce(sum(mode & 61440 != 16384), 0), coalesce(sum(mode & 61440 = 16384), 0) \
+            "{BELOW} SELECT coalesce(sum(mode & 61440 != 16384), 0), coalesce(sum(mode & 61440 = 16384), 0), \
+             coalesce(sum(mode & 61440 = 40960), 0), \
+             total(CASE mode & 61440 WHEN 32768 THEN max(size, 0) ELSE 0 END) \
              FROM catalog WHERE (md5path_1, md5path_2) IN below"
         );
         let removed = self.database.row(&sql, &[&first, &second], |row| {
-            Ok(Removed { files: self.database.unsigned(row, 0)?, directories: self.database.unsigned(row, 1)? })
+            Ok(RowCounts {
+                files: self.database.unsigned(row, 0)?,
+                directories: self.database.unsigned(row, 1)?,
+                symlinks: self.database.unsigned(row, 2)?,
+                // A sum in floating point: sizes of a damaged catalog cannot overflow it.
+                bytes: row.get::<_, f64>(3).unwrap_or(0.0) as u64,
+            })
         })?;
         self.delete_below(directory)?;
         Ok(removed.unwrap_or_default())

@@ -94,9 +94,11 @@ impl<'s> Commit<'s> {
         match action {
             Action::Add(found) => self.add(path, found, content),
             Action::Replace(found) => {
-                self.tree.remove(path)?;
+                let replaced = self.tree.remove(path)?;
                 self.insert(path, found, content)?;
                 self.changes.files_changed += 1;
+                self.changes.symlinks_changed += u64::from(found.file_type == FileType::Symlink);
+                self.changes.bytes_removed += replaced.bytes;
                 Ok(())
             }
             Action::Touch(found) => self.touch(path, found),
@@ -177,6 +179,7 @@ impl<'s> Commit<'s> {
             return Ok(());
         }
         self.changes.files_added += 1;
+        self.changes.symlinks_added += u64::from(found.file_type == FileType::Symlink);
         match marked_directory(path) {
             Some(directory) if !self.tree.is_mountpoint(&directory)? => self.tree.split(&directory),
             _ => Ok(()),
@@ -194,13 +197,15 @@ impl<'s> Commit<'s> {
         self.origin = Some(origin);
         self.changes.directories_added += copied.directories + 1;
         self.changes.files_added += copied.files;
+        self.changes.symlinks_added += copied.symlinks;
+        self.changes.bytes_added += copied.bytes;
         self.note_recount(path);
         Ok(())
     }
 
     fn link(&mut self, path: &RepoPath, first: &RepoPath, linkcount: u32, replaces: bool) -> Result<()> {
         if replaces {
-            self.tree.remove(path)?;
+            self.changes.bytes_removed += self.tree.remove(path)?.bytes;
             self.changes.files_changed += 1;
         } else {
             self.changes.files_added += 1;
@@ -235,6 +240,8 @@ impl<'s> Commit<'s> {
     fn remove(&mut self, path: &RepoPath) -> Result<()> {
         let removed = self.tree.remove(path)?;
         self.changes.files_removed += removed.files;
+        self.changes.symlinks_removed += removed.symlinks;
+        self.changes.bytes_removed += removed.bytes;
         self.changes.directories_removed += removed.directories;
         if removed.directories > 0 {
             self.note_recount(path);

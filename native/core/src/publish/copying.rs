@@ -10,7 +10,7 @@ use nearfs_format::dirent::{Entry, EntryFlags, Hardlinks};
 use nearfs_format::path::RepoPath;
 
 use super::tree::CatalogTree;
-use crate::catalog::{Removed, Row};
+use crate::catalog::{Row, RowCounts};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Flags that say where catalogs begin; a copy gets its own.
@@ -39,11 +39,11 @@ impl CatalogTree<'_> {
         from: &RepoPath,
         to: &RepoPath,
         arrive: &mut dyn FnMut(&mut Self, &RepoPath) -> Result<()>,
-    ) -> Result<Removed> {
+    ) -> Result<RowCounts> {
         if !origin.find(from)?.is_some_and(|row| row.entry.is_directory()) {
             return Err(Error::new(ErrorKind::NotFound, "copy", format!("{from}: there is no such directory")));
         }
-        let mut copied = Removed::default();
+        let mut copied = RowCounts::default();
         let mut pending = vec![(from.clone(), to.clone())];
         while let Some((from, to)) = pending.pop() {
             origin.arrive(&from);
@@ -59,11 +59,9 @@ impl CatalogTree<'_> {
                 let source = join(&from, &name)?;
                 let target = join(&to, &name)?;
                 self.copy_entry(origin, &source, &target, entry.clone(), &mut groups)?;
+                copied += RowCounts::of(&entry);
                 if entry.is_directory() {
-                    copied.directories += 1;
                     pending.push((source, target));
-                } else {
-                    copied.files += 1;
                 }
             }
         }

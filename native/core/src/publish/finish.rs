@@ -207,6 +207,6 @@ pub(super) fn store_catalog(
     let stored = codec::deflate(bytes);
     let hash = algorithm.hash(&stored);
     let outcome = store.put(&ObjectId::new(hash, ObjectKind::Catalog), &stored)?;
-    tally.count(outcome, stored.len() as u64);
+    tally.count_catalog(outcome, stored.len() as u64);
     Ok((hash, bytes.len() as u64))
 }

@@ -52,7 +52,8 @@ pub use rollback::{Rollback, rollback};
 pub use tar::{Archive, IngestSettings};
 pub use template::copy_directory;
 pub use types::{
-    BaseRevision, CatalogWeights, ChangeCounts, Committed, Limits, NewRepository, PublishSettings, Source, Warning,
+    BaseRevision, CatalogWeights, ChangeCounts, Committed, Limits, NewRepository, PublishSettings, Source,
+    StoredCounts, Warning,
 };
 pub use virtual_directory::{Snapshot, update_virtual_directory};
 
@@ -188,9 +189,7 @@ fn committed(
         root_size_bytes: done.tree.root.size_bytes,
         revision: done.revision,
         ttl_s: settings.ttl_s,
-        objects_new: tally.objects(),
-        bytes_new: tally.bytes(),
-        objects_reused: tally.reused(),
+        stored: tally.counts(),
         catalogs_new: done.tree.catalogs,
         changes: done.changes,
         warnings,

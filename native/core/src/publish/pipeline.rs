@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use super::conveyor::{Stop, Ticket};
 use super::plan::Found;
 use super::reading::SourceFile;
-use super::types::PublishSettings;
+use super::types::{PublishSettings, StoredCounts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::store::{Store, Stored};
@@ -45,21 +45,53 @@ pub(super) struct Content {
 /// New objects, counted by every thread that stores.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    objects: AtomicU64,
-    reused: AtomicU64,
-    bytes: AtomicU64,
+    data: Kind,
+    catalogs: Kind,
     /// Changes between the scan and the commit, and the most there have been.
     in_flight: AtomicUsize,
     peak_in_flight: AtomicUsize,
 }
 
-impl Tally {
-    pub(super) fn count(&self, stored: Stored, size_bytes: u64) {
+/// Objects of one kind.
+#[derive(Debug, Default)]
+struct Kind {
+    new: AtomicU64,
+    reused: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Kind {
+    fn count(&self, stored: Stored, size_bytes: u64) {
         if stored.was_new {
-            self.objects.fetch_add(1, Ordering::Relaxed);
+            self.new.fetch_add(1, Ordering::Relaxed);
             self.bytes.fetch_add(size_bytes, Ordering::Relaxed);
         } else {
             self.reused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Tally {
+    /// Counts a file or chunk.
+    pub(super) fn count(&self, stored: Stored, size_bytes: u64) {
+        self.data.count(stored, size_bytes);
+    }
+
+    pub(super) fn count_catalog(&self, stored: Stored, size_bytes: u64) {
+        self.catalogs.count(stored, size_bytes);
+    }
+
+    pub(super) fn counts(&self) -> StoredCounts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (catalogs_new, catalogs_reused) = (read(&self.catalogs.new), read(&self.catalogs.reused));
+        let catalog_bytes_new = read(&self.catalogs.bytes);
+        StoredCounts {
+            objects_new: read(&self.data.new) + catalogs_new,
+            bytes_new: read(&self.data.bytes) + catalog_bytes_new,
+            objects_reused: read(&self.data.reused) + catalogs_reused,
+            catalogs_new,
+            catalog_bytes_new,
+            catalogs_reused,
         }
     }
 
@@ -75,18 +107,6 @@ impl Tally {
     #[cfg(test)]
     pub(super) fn peak_in_flight(&self) -> usize {
         self.peak_in_flight.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn objects(&self) -> u64 {
-        self.objects.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn reused(&self) -> u64 {
-        self.reused.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
     }
 }
 

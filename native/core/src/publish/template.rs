@@ -65,12 +65,12 @@ pub fn copy_directory(
         root_size_bytes: done.root.size_bytes,
         revision,
         ttl_s: settings.ttl_s,
-        objects_new: tally.objects(),
-        bytes_new: tally.bytes(),
-        objects_reused: tally.reused(),
+        stored: tally.counts(),
         catalogs_new: done.catalogs + closed,
         changes: ChangeCounts {
             files_added: copied.files,
+            symlinks_added: copied.symlinks,
+            bytes_added: copied.bytes,
             directories_added: copied.directories + 1,
             ..ChangeCounts::default()
         },

@@ -15,7 +15,7 @@ use nearfs_format::hash::ContentHash;
 use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_format::path::RepoPath;
 
-use crate::catalog::{CatalogWriter, NestedRow, Removed, Row};
+use crate::catalog::{CatalogWriter, NestedRow, Row, RowCounts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
 use crate::store::verify::read_verified;
@@ -243,7 +243,7 @@ impl<'s> CatalogTree<'s> {
     }
 
     /// Removes an entry with everything below it, nested catalogs included.
-    pub(super) fn remove(&mut self, path: &RepoPath) -> Result<Removed> {
+    pub(super) fn remove(&mut self, path: &RepoPath) -> Result<RowCounts> {
         let holder = self.holder(path)?;
         let row = self.node(holder)?.writer.find(path)?.ok_or_else(|| {
             // The plan found it: the catalog contradicts itself, or the plan is one of another revision.
@@ -252,24 +252,27 @@ impl<'s> CatalogTree<'s> {
         if row.entry.file_type() != Some(FileType::Directory) {
             self.leave_hardlink_group(holder, path, &row.entry)?;
             self.dirty(holder)?.writer.remove(path)?;
-            return Ok(Removed { files: 1, directories: 0 });
+            return Ok(RowCounts::of(&row.entry));
         }
-        let mut removed = Removed { files: 0, directories: 1 };
+        let mut removed = RowCounts::of(&row.entry);
         for mountpoint in self.mountpoints_within(holder, path)? {
             let total = self.drop_nested(holder, &mountpoint)?;
             let files = total.regular + total.symlink + total.special;
             // Every mountpoint has a second row in its own catalog.
             let directories = total.dir - 1 - total.nested;
-            removed.files += u64::try_from(files).unwrap_or(0);
-            removed.directories += u64::try_from(directories).unwrap_or(0);
+            removed += RowCounts {
+                files: u64::try_from(files).unwrap_or(0),
+                symlinks: u64::try_from(total.symlink).unwrap_or(0),
+                bytes: u64::try_from(total.file_size).unwrap_or(0),
+                directories: u64::try_from(directories).unwrap_or(0),
+            };
         }
         self.last = None;
         let writer = &self.dirty(holder)?.writer;
         let below = writer.remove_below(path)?;
         writer.remove_binds(path)?;
         writer.remove(path)?;
-        removed.files += below.files;
-        removed.directories += below.directories;
+        removed += below;
         Ok(removed)
     }
 

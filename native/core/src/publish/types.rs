@@ -200,6 +200,23 @@ impl Default for CatalogWeights {
     }
 }
 
+/// What was stored. Sizes are those of the objects as they are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoredCounts {
+    /// Objects that the store did not have, catalogs included.
+    pub objects_new: u64,
+    /// Bytes of those objects.
+    pub bytes_new: u64,
+    /// Objects that were to be stored and that the store had, catalogs included.
+    pub objects_reused: u64,
+    /// Catalogs among the new objects.
+    pub catalogs_new: u64,
+    /// Bytes of those catalogs.
+    pub catalog_bytes_new: u64,
+    /// Catalogs among the objects that the store had.
+    pub catalogs_reused: u64,
+}
+
 /// How many entries changed, by kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ChangeCounts {
@@ -209,14 +226,22 @@ pub struct ChangeCounts {
     pub files_changed: u64,
     /// Non-directories removed, those below a removed directory included.
     pub files_removed: u64,
+    /// Symlinks among the added.
+    pub symlinks_added: u64,
+    /// Symlinks among what took the place of others.
+    pub symlinks_changed: u64,
+    /// Symlinks among the removed.
+    pub symlinks_removed: u64,
     /// Directories added.
     pub directories_added: u64,
     /// Directories whose attributes changed.
     pub directories_changed: u64,
     /// Directories removed, those below a removed directory included.
     pub directories_removed: u64,
-    /// Bytes of the regular files that were added or replaced.
+    /// Bytes of the regular files that were added, or took the place of others.
     pub bytes_added: u64,
+    /// Bytes of the regular files that were removed or replaced.
+    pub bytes_removed: u64,
 }
 
 /// Something that was left out or altered, and how often.
@@ -284,12 +309,8 @@ pub struct Committed {
     pub revision: u64,
     /// Time to live in seconds (manifest `D`).
     pub ttl_s: u64,
-    /// Objects that the store did not have, catalogs included.
-    pub objects_new: u64,
-    /// Stored bytes of those objects.
-    pub bytes_new: u64,
-    /// Objects that were to be stored and that the store had.
-    pub objects_reused: u64,
+    /// What came into the store.
+    pub stored: StoredCounts,
     /// Catalogs written.
     pub catalogs_new: u64,
     /// What changed.
