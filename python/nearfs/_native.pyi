@@ -14,7 +14,10 @@ from nearfs.records import (
     Head,
     KeptRevision,
     MountRequest,
+    Network,
     PublishRequest,
+    Pulled,
+    SourceAnswer,
     Swept,
     Tag,
     Target,
@@ -31,6 +34,7 @@ __all__ = [
     "Following",
     "Mount",
     "Progress",
+    "ReplicaSource",
     "RevisionDiff",
     "Route",
     "SweepPlan",
@@ -53,6 +57,7 @@ __all__ = [
     "is_mounted",
     "list_branches",
     "list_catalogs",
+    "list_references",
     "list_tags",
     "mount",
     "names_of_file",
@@ -154,6 +159,35 @@ class SweepPlan:
 
     def execute(self, *, is_dry_run: bool, measure: bool, listing: _Path | None, progress: Progress) -> Swept:
         """Deletes what can go, once. Deleted objects are appended to the file `listing`, a line each."""
+
+@final
+class ReplicaSource:
+    """A repository to be replicated, and the way to it: `in_flight` objects are asked for at a time at most."""
+
+    def __new__(cls, url: str, *, fqrn: str, network: Network, in_flight: int) -> ReplicaSource: ...
+    def fetch(self, name: str, limit: int) -> bytes:
+        """Returns a small file of the repository's root, unverified."""
+
+    def head(self, storage: _Path, *, public_keys: list[bytes], now_s: int) -> SourceAnswer:
+        """Asks for the newest revision and verifies it: one round trip behind that of the connection.
+
+        Raises `NotFound` where replicas are not permitted, `Untrusted` where a signature, a name or a date is wrong.
+        """
+
+    def pull(
+        self,
+        storage: _Path,
+        *,
+        is_initial: bool,
+        threshold_s: int | None,
+        verifies: bool,
+        known: list[str],
+        progress: Progress,
+    ) -> Pulled:
+        """Brings over what the head reaches; `known` are the root catalogs that the reference log has.
+
+        Raises `NotFound` for objects that the source does not have, `Corrupt` for damaged ones. What came stays.
+        """
 
 @final
 class Mount:
@@ -578,6 +612,9 @@ def edit_tags(
 
 def catalog_facts(storage: _Path, root_hash: str) -> tuple[int, int, int]:
     """Returns revision, last-modified time and uncompressed size of a root catalog."""
+
+def list_references(storage: _Path, *, fqrn: str, checksum: str) -> list[tuple[str, str]]:
+    """Returns the references of a log, hash and suffix letter, oldest first."""
 
 def record_references(
     storage: _Path,

@@ -123,6 +123,25 @@ class Swept(TypedDict):
     reflog: bytes | None
 
 
+class SourceAnswer(TypedDict):
+    """What a replica's source serves, verified; both files as they were served."""
+
+    manifest: bytes
+    whitelist: bytes
+
+
+class Pulled(TypedDict):
+    """What a pull brought over; `roots` are the root catalogs that are whole, oldest first, bytes those stored."""
+
+    roots: list[str]
+    catalogs_new: int
+    objects_new: int
+    bytes_new: int
+    objects_seen: int
+    tags: int
+    warnings: list[str]
+
+
 class Head(TypedDict):
     """The hashes that a manifest names."""
 

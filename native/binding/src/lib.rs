@@ -17,6 +17,7 @@ mod network;
 mod opening;
 mod progress;
 mod publish;
+mod replica;
 mod revisions;
 mod rewriting;
 mod route;
@@ -61,6 +62,8 @@ mod _native {
     use crate::publish::{
         copy_directory, create_repository, plan_publish, publish_source, roll_back, update_virtual_directory,
     };
+    #[pymodule_export]
+    use crate::replica::{ReplicaSource, list_references};
     #[pymodule_export]
     use crate::revisions::{RevisionDiff, list_catalogs};
     #[pymodule_export]

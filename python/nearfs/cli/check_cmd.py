@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from nearfs import files
 from nearfs.cli import output
 from nearfs.errors import Busy, InvalidInput, NearfsError, NotFound
-from nearfs.publish import acting, healing, moments, references, revision, status, tags
+from nearfs.publish import acting, collection, moments, references, revision, status, tags
 from nearfs.publish.places import Places
-from nearfs.publish.repository import REFLOG, Repository
+from nearfs.publish.repository import ANY_ROLE, REFLOG, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def check(names: Sequence[str], options: CheckOptions) -> int:
     return max((_check_as_owner(name, options) for name in names), default=0)
 
 
-@acting.by_owner
+@acting.by_owner_of_any
 def _check_as_owner(repository: Repository, options: CheckOptions) -> int:
     return _check_and_note(repository, options)
 
@@ -70,7 +70,7 @@ def check_all(options: CheckOptions) -> int:
 
 def _check_logged(name: str, options: CheckOptions) -> None:
     try:
-        repository = Repository.load(name)
+        repository = Repository.load(name, roles=ANY_ROLE)
         if not _is_due(repository):
             return
         output.line(f"Starting {name} at {moments.written(time.time())}")
@@ -97,7 +97,7 @@ def _check_and_note(repository: Repository, options: CheckOptions) -> int:
     """Checks one repository; garbage collection waits meanwhile, and its status says what came out."""
     busy = f"Garbage collection of {repository.fqrn} is running; try again when it is done"
     guard: AbstractContextManager[None] = contextlib.nullcontext()
-    if repository.is_on("CVMFS_GARBAGE_COLLECTION"):
+    if repository.is_replica or repository.is_on("CVMFS_GARBAGE_COLLECTION"):
         guard = files.shared(repository.collecting_lock, busy)
     outcome = "failed"
     try:
@@ -123,7 +123,7 @@ def _note(repository: Repository, outcome: str) -> None:
 
 def _repair(repository: Repository) -> None:
     """Adds to the log of references what it lacks; builds a new one where it is gone."""
-    with healing.working(repository):
+    with collection.unchanged(repository):
         anew = not (repository.storage / REFLOG).exists()
         added = references.rebuild(repository, anew=anew)
     output.line(f"Repairing log of references: {'built anew' if anew else 'kept'}, {len(added)} references added")

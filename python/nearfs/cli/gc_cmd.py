@@ -15,7 +15,7 @@ from nearfs.cli.asking import confirm
 from nearfs.errors import InvalidInput, NearfsError
 from nearfs.publish import acting, collection, moments, references
 from nearfs.publish.places import Places
-from nearfs.publish.repository import Repository
+from nearfs.publish.repository import ANY_ROLE, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ class GcOptions:
 def collect(names: Sequence[str], options: GcOptions) -> int:
     """Collects in repositories one after the other, after a confirmation."""
     since_s = _threshold(options)
-    repositories = [Repository.load(name) for name in names]
+    repositories = [Repository.load(name, roles=ANY_ROLE) for name in names]
     for repository in repositories:
         repository.check_owner()
         if not collection.is_empty(repository):
@@ -93,7 +93,7 @@ def collect_all(options: GcOptions) -> int:
 def _collectable(name: str) -> Repository | None:
     """Returns a repository that allows collection, None for one that does not or cannot be used."""
     try:
-        repository = Repository.load(name)
+        repository = Repository.load(name, roles=ANY_ROLE)
         collection.check_collectable(repository)
     except NearfsError:
         return None

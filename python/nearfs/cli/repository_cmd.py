@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from nearfs.cli import output
 from nearfs.cli.asking import confirm
+from nearfs.config import syntax
 from nearfs.errors import NearfsError
 from nearfs.publish import acting, branches, creation, healing, importing
 from nearfs.publish.places import Places
@@ -97,18 +98,29 @@ def list_repositories() -> int:
         try:
             _list(name)
         except NearfsError as error:
-            output.line(f"{name} (stratum0 / local) - unhealthy: {error}")
+            layout = _layout(places, name)
+            if layout:
+                output.line(f"{name} (stratum0 / local) (created with INCOMPATIBLE layout revision {layout})")
+            else:
+                output.line(f"{name} (stratum0 / local) - unhealthy: {error}")
     return 0
 
 
-@acting.by_owner
+def _layout(places: Places, name: str) -> str:
+    """Returns the layout revision of a repository that has another one than ours, empty for ours."""
+    parsed = syntax.parse_shell(str(places.repositories / name / "server.conf"), {})
+    found = dict(parsed.values).get("CVMFS_CREATOR_VERSION", "") if parsed else LAYOUT_REVISION
+    return "" if found == LAYOUT_REVISION else found or "unknown"
+
+
+@acting.by_owner_of_any
 def _list(repository: Repository) -> int:
     output.line(_listed(repository))
     return 0
 
 
 def _listed(repository: Repository) -> str:
-    facts = f"{repository.fqrn} (stratum0 / local"
+    facts = f"{repository.name} ({'stratum1' if repository.is_replica else 'stratum0'} / local"
     if repository.is_in_transaction:
         facts += " - in transaction"
     whitelist = repository.whitelist()
@@ -116,9 +128,10 @@ def _listed(repository: Repository) -> str:
         facts += " - whitelist unreachable"
     elif whitelist.is_expired(dt.datetime.now(dt.UTC)):
         facts += " - whitelist expired"
-    if healing.health(repository):
+    if not repository.is_replica and healing.health(repository):
         facts += " - unhealthy"
-    return f"{facts}{_checked_out(repository)})"
+    real_name = f" -> {repository.fqrn}" if repository.alias else ""
+    return f"{facts}{_checked_out(repository)}){real_name}"
 
 
 def _checked_out(repository: Repository) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from nearfs.errors import Internal, NearfsError, Unsupported, from_kind
 from nearfs.publish import ownership
-from nearfs.publish.repository import Repository
+from nearfs.publish.repository import ANY_ROLE, Repository
 
 if TYPE_CHECKING:
     import pwd
@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 _SET_DEATH_SIGNAL = 1
+
+
+def by_owner_of_any(work: Callable[Concatenate[Repository, _P], int]) -> Callable[Concatenate[str, _P], int]:
+    """Does what `by_owner` does, for replicas as well."""
+
+    @functools.wraps(work)
+    def run(name: str, /, *words: _P.args, **more: _P.kwargs) -> int:
+        repository = Repository.load(name, roles=ANY_ROLE)
+        return as_owner(repository, lambda: work(repository, *words, **more))
+
+    return run
 
 
 def by_owner(work: Callable[Concatenate[Repository, _P], int]) -> Callable[Concatenate[str, _P], int]:

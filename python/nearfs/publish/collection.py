@@ -24,6 +24,7 @@ from nearfs.publish.repository import MANIFEST, REFLOG
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
+    from contextlib import AbstractContextManager
 
     from nearfs._native import Progress, SweepPlan
     from nearfs.publish.repository import Repository
@@ -51,11 +52,12 @@ class Collecting:
 
 def check_collectable(repository: Repository) -> None:
     """Raises `InvalidInput` if the repository's configuration or its manifest does not allow garbage collection."""
-    allowed = repository.is_on("CVMFS_GARBAGE_COLLECTION")
+    # A replica follows what the publisher signed.
+    allowed = repository.is_replica or repository.is_on("CVMFS_GARBAGE_COLLECTION")
     if allowed and repository.manifest().fields.garbage_collectable:
         return
     message = f"Garbage Collection is not enabled for {repository.fqrn}"
-    if allowed:
+    if allowed and not repository.is_replica:
         message += ": its manifest does not say so yet, the next publish changes that"
     raise InvalidInput(message, operation="collect garbage", subject=repository.fqrn, exit_code=1)
 
@@ -65,10 +67,17 @@ def is_empty(repository: Repository) -> bool:
     return not (repository.storage / MANIFEST).exists()
 
 
+def unchanged(repository: Repository) -> AbstractContextManager[object]:
+    """Keeps publishers out, or whoever updates a replica."""
+    if repository.is_replica:
+        return files.exclusive(repository.updating_lock, f"S1 updates of {repository.name} are blocked by a snapshot")
+    return healing.working(repository)
+
+
 @contextlib.contextmanager
 def _alone(repository: Repository) -> Iterator[None]:
     with (
-        healing.working(repository),
+        unchanged(repository),
         files.exclusive(
             repository.collecting_lock,
             f"Garbage collection or a check of {repository.fqrn} is running; try again when it is done",
@@ -101,7 +110,7 @@ def collect(repository: Repository, wanted: Collecting, say: Callable[[str], Non
         progress = _native.Progress()
         fields = repository.manifest().fields
         begun = time.monotonic()
-        plan = _interruptibly(lambda: _plan(repository, fields, wanted, progress), progress)
+        plan = interruptibly(lambda: _plan(repository, fields, wanted, progress), progress)
         _say_plan(plan, say, begun)
         begun = time.monotonic()
         swept = _swept(repository, plan, wanted, progress, say)
@@ -167,7 +176,7 @@ def _swept(
             say(f" - {100 * done // total}% {done} / {total} unreferenced revisions removed")
 
     with _listing(wanted, say) as listing:
-        swept = _interruptibly(
+        swept = interruptibly(
             lambda: plan.execute(is_dry_run=wanted.dry_run, measure=measure, listing=listing, progress=progress),
             progress,
             report,
@@ -205,7 +214,7 @@ def _append(path: Path, line: str) -> None:
         out.write(line + "\n")
 
 
-def _interruptibly(work: Callable[[], T], progress: Progress, report: Callable[[], None] | None = None) -> T:
+def interruptibly(work: Callable[[], T], progress: Progress, report: Callable[[], None] | None = None) -> T:
     """Runs the engine beside the main thread, which sees a signal only between its own steps."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -254,7 +263,9 @@ def is_due(repository: Repository) -> bool:
 
     Raises `InvalidInput` for a setting that is no moment.
     """
-    if not (repository.is_on("CVMFS_AUTO_GC") and repository.is_on("CVMFS_GARBAGE_COLLECTION")):
+    if not repository.is_on("CVMFS_AUTO_GC"):
+        return False
+    if not (repository.is_replica or repository.is_on("CVMFS_GARBAGE_COLLECTION")):
         return False
     last = status.read(repository).get("last_gc", "")
     before_s = moments.parse(repository.text("CVMFS_AUTO_GC_LAPSE", _DEFAULT_LAPSE))

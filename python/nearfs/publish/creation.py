@@ -30,7 +30,7 @@ from nearfs.publish import (
     server_files,
     transaction,
 )
-from nearfs.publish.repository import REPLICABLE, WHITELIST, Repository
+from nearfs.publish.repository import ANY_ROLE, REPLICABLE, WHITELIST, Repository
 from nearfs.web_server import installed
 
 if TYPE_CHECKING:
@@ -181,13 +181,13 @@ def _key_step(wanted: NewRepository, step: Step) -> AbstractContextManager[None]
 
 def configure_web_server(repository: Repository) -> None:
     """Puts the web servers of this machine in front of the storage."""
-    installed.write(repository.places.prefix, repository.fqrn, repository.storage, repository.places.info.parent)
+    installed.write(repository.places.prefix, repository.name, repository.storage, repository.places.info.parent)
 
 
-def await_web_server(repository: Repository) -> None:
-    """Waits until a web server of this machine serves the storage, in which there is a whitelist by now."""
+def await_web_server(repository: Repository, file: str = WHITELIST) -> None:
+    """Waits until a web server of this machine serves the storage, in which that file is by now."""
     if not repository.places.prefix:
-        installed.wait_until_served(f"http://localhost/cvmfs/{repository.fqrn}/{WHITELIST}")
+        installed.wait_until_served(f"http://localhost/cvmfs/{repository.name}/{file}")
 
 
 def _create_storage(repository: Repository) -> None:
@@ -286,7 +286,7 @@ def remove(name: str, places: Places, *, keep_content: bool, step: Step) -> None
         message = f"The repository {name} does not exist."
         raise NotFound(message, operation="rmfs", subject=name, exit_code=1)
     try:
-        repository = Repository.load(name, places)
+        repository = Repository.load(name, places, roles=ANY_ROLE)
     except NotFound:  # mkfs was killed before it wrote server.conf
         repository = Repository(name, places, server_files.default_settings(name, places))
     with step("Unmounting CernVM-FS Area"):
@@ -303,6 +303,7 @@ def remove(name: str, places: Places, *, keep_content: bool, step: Step) -> None
     if not keep_content:
         with step("Removing Repository Storage"):
             _remove_tree(repository.storage)
+    if not keep_content and not repository.is_replica:
         with step("Removing Keys and Certificate"):
             for suffix in ("masterkey", "pub", "key", "crt", "gw"):
                 (places.keys / f"{name}.{suffix}").unlink(missing_ok=True)

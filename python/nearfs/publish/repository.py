@@ -49,19 +49,26 @@ def _layout_sentence(fqrn: str, layout: str) -> str:
     )
 
 
+MASTERS = frozenset({"stratum0"})
+REPLICAS = frozenset({"stratum1"})
+ANY_ROLE = MASTERS | REPLICAS
+
+
 @dataclass(frozen=True)
 class Repository:
-    """A repository of which this machine is stratum 0."""
+    """A repository of which this machine is stratum 0, or a replica of one: stratum 1."""
 
     fqrn: str
     places: Places
     settings: Mapping[str, str]
+    alias: str = ""
+    """What this machine calls it, where that is not its name: only replicas have one."""
 
     @classmethod
-    def load(cls, name: str, places: Places | None = None) -> Repository:
-        """Returns the repository; a short name gets the default domain.
+    def load(cls, name: str, places: Places | None = None, *, roles: frozenset[str] = MASTERS) -> Repository:
+        """Returns the repository; a short name gets the default domain. Replicas are known by their alias.
 
-        Raises `NotFound` (exit code 1) if this machine does not have it.
+        Raises `NotFound` (exit code 1) if this machine does not have it, `InvalidInput` if it has another role.
         """
         places = places or Places.here()
         names.check_name(name)
@@ -77,8 +84,14 @@ class Repository:
         if parsed.warnings:
             message = f"{parsed.warnings[0]}; mend {configuration} first"
             raise InvalidInput(message, operation="load repository", subject=name, exit_code=1)
-        repository = cls(name, places, {**local, **parsed.values})
-        repository.check_layout()
+        values = {**local, **parsed.values}
+        if values.get("CVMFS_REPOSITORY_TYPE") == "stratum1":
+            # The other half of a replica's settings.
+            replica = syntax.parse_shell(str(configuration.with_name("replica.conf")), environment)
+            values |= replica.values if replica else {}
+        fqrn = values.get("CVMFS_REPOSITORY_NAME") or name if "stratum1" in roles else name
+        repository = cls(fqrn, places, values, name if fqrn != name else "")
+        repository.check_layout(roles)
         return repository
 
     @classmethod
@@ -88,15 +101,30 @@ class Repository:
             return []
         return sorted(entry.name for entry in places.repositories.iterdir() if (entry / "server.conf").is_file())
 
-    def check_layout(self) -> None:
-        """Refuses what this version cannot publish to."""
-        if self.settings.get("CVMFS_REPOSITORY_TYPE") != "stratum0":
-            message = f"Repository {self.fqrn} is not a stratum 0 repository"
+    @classmethod
+    def master_names(cls, places: Places) -> list[str]:
+        """Returns the names of those that are published here: a replica is known by its `replica.conf`."""
+        return [name for name in cls.all_names(places) if not (places.repositories / name / "replica.conf").exists()]
+
+    def check_layout(self, roles: frozenset[str] = MASTERS) -> None:
+        """Refuses what is of another role, or of a layout that this version cannot use."""
+        if self.settings.get("CVMFS_REPOSITORY_TYPE") not in roles:
+            message = f"Repository {self.fqrn} is not a stratum {1 if roles == REPLICAS else 0} repository"
             raise InvalidInput(message, operation="load repository", subject=self.fqrn, exit_code=1)
         layout = self.settings.get("CVMFS_CREATOR_VERSION", "")
         if layout != LAYOUT_REVISION:
             message = _layout_sentence(self.fqrn, layout)
             raise Unsupported(message, operation="load repository", subject=self.fqrn, exit_code=1)
+
+    @property
+    def is_replica(self) -> bool:
+        """Tells whether this machine has a copy, and another one publishes."""
+        return self.settings.get("CVMFS_REPOSITORY_TYPE") == "stratum1"
+
+    @property
+    def name(self) -> str:
+        """Returns what this machine calls it."""
+        return self.alias or self.fqrn
 
     @property
     def is_owned_by_caller(self) -> bool:
@@ -130,12 +158,12 @@ class Repository:
     @property
     def configuration(self) -> Path:
         """Returns the repository's configuration directory."""
-        return self.places.repositories / self.fqrn
+        return self.places.repositories / self.name
 
     @property
     def spool(self) -> Path:
         """Returns the spool directory."""
-        return Path(self.text("CVMFS_SPOOL_DIR", str(self.places.spool(self.fqrn))))
+        return Path(self.text("CVMFS_SPOOL_DIR", str(self.places.spool(self.name))))
 
     @property
     def union(self) -> Path:
@@ -230,6 +258,11 @@ class Repository:
     def transaction_flag(self) -> Path:
         """Returns the file whose existence means that a transaction is open."""
         return self.spool / "in_transaction.lock"
+
+    @property
+    def updating_lock(self) -> Path:
+        """Returns the lock file of whatever changes a replica."""
+        return self.spool / "is_updating.lock"
 
     @property
     def collecting_lock(self) -> Path:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from nearfs import files
 from nearfs.config import syntax
-from nearfs.publish.repository import LAYOUT_REVISION, Repository
+from nearfs.errors import NearfsError
+from nearfs.publish.repository import ANY_ROLE, LAYOUT_REVISION, Repository
 
 if TYPE_CHECKING:
     from nearfs.publish.creation import NewRepository
@@ -105,20 +106,36 @@ def write_configuration(wanted: NewRepository, places: Places) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     server = default_settings(wanted.fqrn, places, wanted)
     client = _client_settings(wanted.fqrn, places, server["CVMFS_STRATUM0"], wanted)
-    files.replace(directory / "client.conf", "# Created by cvmfs_server.  Don't touch.\n" + _assignments(client))
-    files.replace(directory / "server.conf", "# Created by cvmfs_server.\n" + _assignments(server))
+    files.replace(directory / "client.conf", "# Created by cvmfs_server.  Don't touch.\n" + assignments(client))
+    files.replace(directory / "server.conf", "# Created by cvmfs_server.\n" + assignments(server))
 
 
-def _assignments(settings: dict[str, str]) -> str:
+def assignments(settings: dict[str, str]) -> str:
+    """Returns the lines of a file that `sh` can source."""
     # The files are shell: a blank, a quote or a `$` of a value must stay a part of it.
     quoted = {key: shlex.quote(value) if value else '""' for key, value in settings.items()}
     return "".join(f"{key}={value}\n" for key, value in quoted.items())
 
 
 def write_repositories_json(places: Places) -> None:
-    """Writes the list of this machine's repositories for clients of the web server."""
-    repositories = [{"name": name, "url": f"/cvmfs/{name}"} for name in Repository.all_names(places)]
-    document = {"schema": 1, **_versions(places), "repositories": repositories, "replicas": []}
+    """Writes the list of this machine's repositories and replicas for clients of the web server."""
+    repositories: list[dict[str, object]] = []
+    replicas: list[dict[str, object]] = []
+    for name in Repository.all_names(places):
+        entry: dict[str, object] = {"name": name, "url": f"/cvmfs/{name}"}
+        try:
+            found = Repository.load(name, places, roles=ANY_ROLE)
+        except NearfsError:
+            # One that needs an administrator stays listed as what it was: a master, unless it has a replica's file.
+            (replicas if (places.repositories / name / "replica.conf").exists() else repositories).append(entry)
+            continue
+        if found.is_replica:
+            more: dict[str, object] = {"alias": found.alias} if found.alias else {}
+            more |= {"pass-through": True} if found.is_on("CVMFS_PASSTHROUGH") else {}
+            replicas.append({**entry, "name": found.fqrn, **more})
+        else:
+            repositories.append(entry)
+    document = {"schema": 1, **_versions(places), "repositories": repositories, "replicas": replicas}
     places.info.mkdir(parents=True, exist_ok=True)
     files.replace(places.info / "repositories.json", json.dumps(document, indent=2) + "\n")
 

@@ -1,6 +1,10 @@
-//! What keeps a repository's storage whole: checks of its consistency, collection of garbage.
+//! What keeps a repository's storage whole and makes others like it: checks of its consistency, collection of garbage,
+//! replication.
 //!
-//! A sibling of `client` and `publish`: uses `repo`, `catalog` and `error` only.
+//! A sibling of `client` and `publish`: uses `repo`, `catalog`, `store`, `transport` and `error` only.
 
 pub mod check;
+mod load;
+pub mod pull;
+mod spill;
 pub mod sweep;

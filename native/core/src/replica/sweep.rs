@@ -2,18 +2,16 @@
 //!
 //! Owns the two halves, a plan that changes nothing and its execution, and the order of deletions. Does not own locks,
 //! and not where the reference log's checksum is kept: the caller holds the repository's publish lock from before the
-//! plan until the new reference log is in place. Memory is bounded whatever the size of the repository: see [`spill`].
+//! plan until the new reference log is in place. Memory is bounded whatever the size of the repository: see [`super::spill`].
 //!
 //! **A kill at any moment loses nothing.** Nothing that a kept revision reaches is ever deleted. Within a condemned
 //! revision a catalog is deleted after everything that it names, nested catalogs included, and the reference log forgets
 //! a root catalog after that: what is still to be deleted can always be found again from the log.
 //! Belongs to one thread. Source: format.md 7.3.
 
-mod load;
 mod mark;
 mod rebuild;
 mod removal;
-mod spill;
 
 use nearfs_format::hash::ContentHash;
 use nearfs_format::reflog::RefKind;
@@ -23,9 +21,9 @@ use crate::progress::Progress;
 use crate::repo::reflog::{Reference, Reflog};
 use crate::store::Store;
 
+use super::spill::SpilledSet;
 pub use rebuild::{Rebuilt, rebuild};
 pub use removal::{Removal, Swept};
-use spill::SpilledSet;
 
 const OPERATION: &str = "collect garbage";
 /// Hashes in memory before a set goes to disk: some 100 MB in a set of this size.

@@ -152,6 +152,18 @@ COMMANDS = {
         "[-w whitelist file] [-d days] [-f no questions] [-p sign the manifest instead] <repository name>...",
         "signs whitelists for another 30 days",
     ),
+    "add-replica": Command(
+        "replicas:add_replica",
+        "[-o owner] [-n alias] [-w url of the replica] [-u local storage] [-g group] [-z collect garbage] [-x proxy] "
+        "[-p no web server] [-P pass through] [-a no advice] <stratum 0 url> <public key(s)|key directory>",
+        "makes this machine a replica (stratum 1) of a repository",
+    ),
+    "snapshot": Command(
+        "replicas:snapshot",
+        "[-t do not wait] <repository name>... | -a [-s separate logs] [-n no log rotation] [-i initialized only] "
+        "[-g group]",
+        "brings replicas up to date",
+    ),
     "alterfs": Command("repositories:alterfs", "[-m on|off] <repository name>", "allows or forbids replicas"),
     "migrate": Command("repositories:migrate", "<repository name>...", "brings a repository to the present layout"),
     "rmfs": Command(
@@ -174,8 +186,6 @@ print-stats publish resign rmfs rollback skeleton snapshot tag transaction updat
 
 # What the reference can do and this version cannot: what to do instead.
 INSTEAD = {
-    "add-replica": "copy the storage and the keys for now; replicas come with a later version",
-    "snapshot": "replicas come with a later version",
     "enter": "open a transaction and work below /cvmfs as root, or as the owner of the repository",
     "masterkeycard": "master keys lie in files: keep the .masterkey file offline, and copy it back for: resign",
     "update-geodb": "clients sort servers by a Geo API; leave that to a stratum 1 of the reference for now",

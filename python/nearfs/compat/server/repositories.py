@@ -48,7 +48,7 @@ def mkfs(words: Sequence[str]) -> int:
         membership=options.value("-V"),
         external=options.has("-X"),
         proxy=options.value("-x"),
-        storage=_storage_of(options.value("-u")),
+        storage=storage_of(options.value("-u")),
     )
     return repository_cmd.mkfs(wanted)
 
@@ -74,13 +74,13 @@ def import_repository(words: Sequence[str]) -> int:
         configure_apache=not options.has("-p"),
         import_keys_from=options.value("-k"),
         proxy=options.value("-x"),
-        storage=_storage_of(options.value("-u")),
+        storage=storage_of(options.value("-u")),
     )
     wanted = importing.Importing(new, renew_whitelist=options.has("-r"), renew_key=options.has("-t"))
     return repository_cmd.import_repository(wanted)
 
 
-def _storage_of(upstream: str) -> str:
+def storage_of(upstream: str) -> str:
     """Returns the directory of `local,<temporary directory>,<directory>`, empty for the default."""
     kind, *places = upstream.split(",")
     if upstream and kind in ("S3", "s3", "gw"):
@@ -106,7 +106,7 @@ def migrate(words: Sequence[str]) -> int:
 def mount(words: Sequence[str]) -> int:
     """Restores mounts."""
     options = Words("mount", words, "a")
-    names = Repository.all_names(Places.here()) if options.has("-a") else options.several()
+    names = Repository.master_names(Places.here()) if options.has("-a") else options.several()
     return repository_cmd.mount(names)
 
 

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use nearfs_format::hash::ContentHash;
 use nearfs_format::reflog::RefKind;
 
-use super::load::{self, Opened};
-use super::spill::SpilledSet;
+use super::super::load;
+use super::super::spill::SpilledSet;
 use super::{KeptRevision, OPERATION, Retention, SweepSettings, warn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
@@ -83,7 +83,7 @@ impl Marker<'_> {
                 last_modified_s: i64::try_from(number("last_modified")).unwrap_or(i64::MAX),
                 added_s: added.get(&root_hash).copied(),
             };
-            next = previous_revision(&root);
+            next = root.previous_revision();
             drop(root);
             self.mark_tree(root_hash, Gone::Passed)?;
             self.marked.kept.push(kept);
@@ -153,10 +153,4 @@ fn refused(error: Error, gone: Gone<'_>) -> Error {
          from a backup or a replica, or do not keep that revision"
     );
     Error::new(error.kind(), OPERATION, reason).with_source(error)
-}
-
-/// Returns the root catalog before this one; null and unreadable mean none (4.8).
-pub(super) fn previous_revision(root: &Opened) -> Option<ContentHash> {
-    let text = root.reader.property("previous_revision")?;
-    text.trim().parse::<ContentHash>().ok().filter(|hash| !hash.is_null())
 }

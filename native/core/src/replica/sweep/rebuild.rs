@@ -8,7 +8,8 @@ use nearfs_format::hash::ContentHash;
 use nearfs_format::object::ObjectId;
 use nearfs_format::reflog::RefKind;
 
-use super::{Head, OPERATION, load, mark};
+use super::super::load;
+use super::{Head, OPERATION};
 use crate::error::{ErrorKind, Result};
 use crate::progress::Progress;
 use crate::repo::history::HistoryDb;
@@ -78,7 +79,7 @@ impl Search<'_> {
             self.add(hash, RefKind::Catalog)?;
             // An end: a collection took what was before.
             let Some(root) = load::open(self.store, hash, self.progress)? else { break };
-            next = mark::previous_revision(&root);
+            next = root.previous_revision();
         }
         Ok(())
     }

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use nearfs_format::hash::ContentHash;
 use nearfs_format::object::{ObjectId, ObjectKind};
 
-use super::spill::SpilledSet;
-use super::{OPERATION, Plan, load, warn};
+use super::super::load;
+use super::super::spill::SpilledSet;
+use super::{OPERATION, Plan, warn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::store::{ObjectRemove, Store};

@@ -1,8 +1,9 @@
-//! Opens catalogs of any store: streamed to a scratch file, bounded, hashed on the way.
+//! Opens catalogs as they are stored, wherever they come from: streamed to a scratch file, bounded, hashed on the way.
 //!
 //! Owns the scratch file, which vanishes with the opened catalog. Belongs to one thread.
 
-use std::io::{ErrorKind as IoKind, Read as _, Write as _};
+use std::io::{ErrorKind as IoKind, Read, Write as _};
+use std::path::Path;
 
 use nearfs_format::FormatError;
 use nearfs_format::codec::Inflater;
@@ -10,7 +11,6 @@ use nearfs_format::hash::{ContentHash, Hasher};
 use nearfs_format::object::{ObjectId, ObjectKind};
 use tempfile::TempPath;
 
-use super::OPERATION;
 use crate::catalog::reader::CatalogReader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
@@ -27,6 +27,14 @@ pub(super) struct Opened {
     _file: TempPath,
 }
 
+impl Opened {
+    /// Returns the root catalog before this one; null and unreadable mean none (4.8).
+    pub(super) fn previous_revision(&self) -> Option<ContentHash> {
+        let text = self.reader.property("previous_revision")?;
+        text.trim().parse::<ContentHash>().ok().filter(|hash| !hash.is_null())
+    }
+}
+
 /// Why inflating ended early.
 enum Stop {
     Damaged(FormatError),
@@ -41,21 +49,24 @@ impl From<FormatError> for Stop {
 
 /// Opens a catalog; `None` where the store does not have it. `Corrupt` if it is not what its hash says.
 pub(super) fn open(store: &dyn Store, hash: ContentHash, progress: &Progress) -> Result<Option<Opened>> {
+    match store.open(&ObjectId::new(hash, ObjectKind::Catalog)) {
+        Ok(source) => inflate(source, hash, &store.scratch_dir(), progress).map(Some),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Opens a catalog whose stored bytes come from `source`. `Corrupt` if they are not what the hash says.
+pub(super) fn inflate(mut source: impl Read, hash: ContentHash, scratch: &Path, progress: &Progress) -> Result<Opened> {
     let id = ObjectId::new(hash, ObjectKind::Catalog);
-    let mut source = match store.open(&id) {
-        Ok(source) => source,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    let scratch = store.scratch_dir();
     let failed = |e| Error::io("write scratch file in", scratch.display().to_string(), e);
-    let mut file = tempfile::Builder::new().prefix(&temporary_prefix()).tempfile_in(&scratch).map_err(failed)?;
+    let mut file = tempfile::Builder::new().prefix(&temporary_prefix()).tempfile_in(scratch).map_err(failed)?;
     let (mut inflater, mut hasher) = (Inflater::new(CATALOG_LIMIT_BYTES), Hasher::new(hash.algorithm()));
     let damaged = |e| Error::format("inflate", id.to_string(), e);
     let mut block = vec![0; BLOCK_BYTES];
     let mut inflated = Ok(());
     loop {
-        progress.check(OPERATION)?;
+        progress.check("read catalogs")?;
         let read = match source.read(&mut block) {
             Ok(0) => break,
             Ok(read) => read,
@@ -79,5 +90,5 @@ pub(super) fn open(store: &dyn Store, hash: ContentHash, progress: &Progress) ->
     }
     inflater.finish().map_err(damaged)?;
     let reader = CatalogReader::open(file.path(), id.to_string())?;
-    Ok(Some(Opened { reader, _file: file.into_temp_path() }))
+    Ok(Opened { reader, _file: file.into_temp_path() })
 }

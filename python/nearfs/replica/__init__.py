@@ -1,0 +1,1 @@
+"""Replicas: making one, bringing it up to date, keeping it so on a schedule (stratum 1)."""
