@@ -95,7 +95,7 @@ def test_every_parameter_has_a_row() -> None:
 
 
 def test_what_works_is_read_by_the_code_and_nothing_else_is() -> None:
-    places = [*SOURCES.joinpath("publish").rglob("*.py"), *SOURCES.joinpath("cli").rglob("*.py")]
+    places = [path for room in ("publish", "replica", "cli") for path in SOURCES.joinpath(room).rglob("*.py")]
     text = "".join(path.read_text("utf-8") for path in places)
     promised = {name for name, (state, _) in PARAMETERS.items() if state in WORKING}
     assert {name for name in promised if f"CVMFS_{name}" not in text} == set()

@@ -188,7 +188,7 @@ print-stats publish resign rmfs rollback skeleton snapshot tag transaction updat
 INSTEAD = {
     "enter": "open a transaction and work below /cvmfs as root, or as the owner of the repository",
     "masterkeycard": "master keys lie in files: keep the .masterkey file offline, and copy it back for: resign",
-    "update-geodb": "clients sort servers by a Geo API; leave that to a stratum 1 of the reference for now",
+    "update-geodb": "keep the database up to date with its maker's tool, and name the file to: nearfs serve",
 }
 
 NOT_YET = {

@@ -136,6 +136,10 @@ impl Fetcher {
         loop {
             self.check()?;
             if let Ok(arrived) = self.arrivals.1.recv_timeout(PATIENCE) {
+                if arrived.file.is_err() {
+                    // A catalog may be given up because an object has failed: that is to be told.
+                    self.check()?;
+                }
                 return Ok(arrived);
             }
         }
