@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -338,3 +339,37 @@ def test_all_replicas_by_age_group_and_alias(
     assert (misused.returncode, "go with -a only" in misused.stdout) == (3, True)
     machine.server("rmfs", "-f", "day.example.org")
     assert not machine.storage.exists()
+
+
+def test_snapshots_on_a_schedule(publisher: Publisher, server: Callable[[Path], Server], tmp_path: Path) -> None:
+    publisher.create()
+    replica = replicas.add(tmp_path / "s1", server(publisher.storage.parent).url, publisher.public_key, publisher.fqrn)
+
+    def nearfs(*words: str, code: int = 0) -> str:
+        done = processes.run(
+            [sys.executable, "-m", "nearfs.cli.main", "replica", *words],
+            check=False,
+            limit=60,
+            env=replica.environment,
+            cwd=Path("/"),
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    one = json.loads(nearfs("status", "--json", code=1))["replicas"][0]
+    assert (one["revision"], one["problems"][0].partition(":")[0]) == (None, "there was no snapshot yet")
+    nearfs("schedule", "--every", "5", "--group", "night")
+    units = replica.prefix / "etc/systemd/system"
+    assert "OnUnitInactiveSec=5min" in (units / "cvmfs-snapshot.timer").read_text()
+    nearfs("schedule", "--cron", "--every", "10")
+    assert not list(units.iterdir()), "one schedule at a time"
+    # What cron would run, as it is written: with the rotation of the log it needs no -n.
+    line = (replica.prefix / "etc/cron.d/cvmfs-snapshot").read_text().splitlines()[-1]
+    words = line.split(" ", 6)
+    assert words[:6] == ["*/10", "*", "*", "*", "*", "root"]
+    processes.run(["sh", "-c", words[6]], limit=60, env=replica.environment, cwd=Path("/"))
+    one = json.loads(nearfs("status", "--json"))["replicas"][0]
+    assert (one["name"], one["revision"], one["problems"], one["is_updating"]) == (publisher.fqrn, 1, [], False)
+    assert publisher.fqrn in nearfs("status")
+    nearfs("unschedule")
+    assert not (replica.prefix / "etc/cron.d/cvmfs-snapshot").exists()

@@ -16,6 +16,7 @@ from nearfs.errors import NearfsError
 COMMANDS: dict[str, tuple[str, str]] = {
     "image": ("image_cmd", "Keep container images in a repository, unpacked: unpack, ls, rm."),
     "publish": ("publish_cmd", "Publish a directory or a tar archive into a path of a repository."),
+    "replica": ("replica_cmd", "Keep replicas up to date: schedule, unschedule, status."),
     "serve": ("serve_cmd", "Serve repositories over HTTP."),
 }
 

@@ -25,13 +25,14 @@ class Places:
         """Returns the places that the environment asks for."""
         return cls(os.environ.get(PREFIX_VARIABLE, "").rstrip("/"))
 
-    def _at(self, path: str) -> Path:
+    def at(self, path: str) -> Path:
+        """Returns where a file of the machine lies whose absolute path is `path`."""
         return Path(self.prefix + path)
 
     @property
     def configuration(self) -> Path:
         """Returns /etc/cvmfs."""
-        return self._at("/etc/cvmfs")
+        return self.at("/etc/cvmfs")
 
     @property
     def repositories(self) -> Path:
@@ -56,31 +57,31 @@ class Places:
     @property
     def fstab(self) -> Path:
         """Returns the table of file systems."""
-        return self._at("/etc/fstab")
+        return self.at("/etc/fstab")
 
     @property
     def info(self) -> Path:
         """Returns the directory of the server-wide JSON files."""
-        return self._at("/srv/cvmfs/info/v1")
+        return self.at("/srv/cvmfs/info/v1")
 
     @property
     def logs(self) -> Path:
         """Returns the directory of what commands for all repositories write."""
-        return self._at("/var/log/cvmfs")
+        return self.at("/var/log/cvmfs")
 
     @property
     def checking_all_lock(self) -> Path:
         """Returns the lock file of `check -a`."""
-        return self._at("/var/spool/cvmfs/is_checking_all")
+        return self.at("/var/spool/cvmfs/is_checking_all")
 
     def spool(self, fqrn: str) -> Path:
         """Returns the default spool directory of a repository."""
-        return self._at("/var/spool/cvmfs") / fqrn
+        return self.at("/var/spool/cvmfs") / fqrn
 
     def storage(self, fqrn: str) -> Path:
         """Returns the default storage directory of a repository."""
-        return self._at("/srv/cvmfs") / fqrn
+        return self.at("/srv/cvmfs") / fqrn
 
     def union(self, fqrn: str) -> Path:
         """Returns where a repository's tree is seen and changed."""
-        return self._at("/cvmfs") / fqrn
+        return self.at("/cvmfs") / fqrn

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nearfs.cli import replica_cmd, repository_cmd
+from nearfs.cli import repository_cmd, snapshot_cmd
 from nearfs.compat.server.repositories import storage_of
 from nearfs.compat.server.words import UsageError, Words
 from nearfs.replica.creation import NewReplica
@@ -38,7 +38,7 @@ def add_replica(words: Sequence[str]) -> int:
         configure_apache=not options.has("-p"),
         proxy=options.value("-x"),
     )
-    return replica_cmd.add_replica(wanted)
+    return snapshot_cmd.add_replica(wanted)
 
 
 def snapshot(words: Sequence[str]) -> int:
@@ -47,11 +47,11 @@ def snapshot(words: Sequence[str]) -> int:
     if not options.has("-a"):
         if options.has("-s", "-n", "-i", "-g"):
             raise UsageError("Command snapshot: -s, -n, -i and -g go with -a only")
-        return replica_cmd.snapshot(options.several(), waits=not options.has("-t"))
+        return snapshot_cmd.snapshot(options.several(), waits=not options.has("-t"))
     if options.rest:
         raise UsageError("Command snapshot: -a takes no repository name")
-    return replica_cmd.snapshot_all(
-        replica_cmd.AllOptions(
+    return snapshot_cmd.snapshot_all(
+        snapshot_cmd.AllOptions(
             separate_logs=options.has("-s"),
             asks_for_rotation=not options.has("-n"),
             only_initialized=options.has("-i"),
