@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 DEFAULT_WORKERS = 16
 DEFAULT_TIMEOUT_S = 10
 DEFAULT_RETRIES = 3
-# The reference's workers each hash and store; ours only wait. At 50 ms and 1.3 kB an object, 384 requests in flight take
-# 5.0 s where the bytes alone take 3.6 s at 100 Mbit/s, and 192 take 9.0 s; web servers take so many connections.
+# The reference's workers each hash and store; ours only wait. At 50 ms and 1.3 kB an object, 384 requests in flight
+# take 5.0 s where the bytes alone take 3.6 s at 100 Mbit/s, and 192 take 9.0 s; web servers take so many connections.
 REQUESTS_EACH_WORKER = 24
 _KEY_LIMIT_BYTES = 64 << 10
 
