@@ -211,6 +211,11 @@ def test_check_finds_what_is_missing(publisher: Publisher) -> None:
 
 def test_info_says_what_clients_need(publisher: Publisher) -> None:
     publisher.create("-w", "http://stratum0.example.org/cvmfs/lab.example.org")
+    described = json.loads(publisher.server("info", "-m").stdout)
+    assert described["administrator"] == "Your Name"
+    measured = publisher.server("info", "-s", "-k", "/elsewhere").stdout
+    assert f"Root catalog: {publisher.tags()['trunk'][0]}, " in measured
+    assert f"  CVMFS_PUBLIC_KEY=/elsewhere/{publisher.fqrn}.pub\n" in measured
     said = publisher.server("info").stdout.splitlines()
     assert said[0] == f"Repository name: {publisher.fqrn}"
     assert said[1:3] == ["Created by CernVM-FS 143", "Stratum1 replication allowed: yes"]

@@ -191,3 +191,16 @@ def test_a_killed_collection_is_finished_by_the_next(publisher: Publisher) -> No
         assert_sound(publisher)
         assert unreferenced_objects(publisher.storage) == [], f"round {round_}, after {after!r}"
         assert len(stored(publisher)) < first
+
+
+def test_alternative_names_go_with_their_objects(publisher: Publisher) -> None:
+    publisher.create("-z", "-g")
+    publisher.configure({"CVMFS_CATALOG_ALT_PATHS": "true"})
+    publish_some(publisher, 1, 3)
+    before = set(publisher.storage.glob(".cvmfsalt-*"))
+    publisher.server("gc", "-f", "-r", "0", publisher.fqrn)
+    after = set(publisher.storage.glob(".cvmfsalt-*"))
+    assert after < before
+    assert all(link.exists() for link in after)
+    root = publisher.tags()["trunk"][0]
+    assert publisher.storage / f".cvmfsalt-{root}C" in after

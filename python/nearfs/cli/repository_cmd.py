@@ -10,18 +10,22 @@ import datetime as dt
 import getpass
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearfs.cli import output
 from nearfs.cli.asking import confirm
 from nearfs.config import syntax
-from nearfs.errors import NearfsError
-from nearfs.publish import acting, branches, creation, healing, importing
+from nearfs.errors import NearfsError, NotFound
+from nearfs.publish import acting, branches, creation, healing, importing, moments
 from nearfs.publish.places import Places
-from nearfs.publish.repository import LAYOUT_REVISION, Repository
+from nearfs.publish.repository import ANY_ROLE, LAYOUT_REVISION, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_METAINFO_LIMIT_BYTES = 1 << 20
 
 
 def ask_owner(fqrn: str) -> str:
@@ -142,8 +146,34 @@ def _checked_out(repository: Repository) -> str:
     return f" [checked out tag '{checkout.tag}' on branch '{branches.shown(checkout.branch)}']"
 
 
-def info(name: str) -> int:
-    """Prints what an administrator of clients needs to know."""
+def metainfo(name: str) -> int:
+    """Prints the description of a repository, JSON that its publisher wrote."""
+    from nearfs import _native
+
+    repository = Repository.load(name, roles=ANY_ROLE)
+    found = repository.manifest().fields.meta_info
+    if found is None:
+        message = f"{repository.name} has no metainfo (cvmfs_server update-repoinfo)"
+        raise NotFound(message, operation="info", subject=repository.name, exit_code=1)
+    text = _native.read_object(str(repository.storage), found, suffix="M", limit=_METAINFO_LIMIT_BYTES)
+    output.line(text.decode("utf-8", "replace").rstrip("\n"))
+    return 0
+
+
+def _say_statistics(repository: Repository) -> None:
+    """Prints how much is in the newest revision, and when it was made."""
+    from nearfs import _native
+
+    fields = repository.manifest().fields
+    revision, last_modified_s, size = _native.catalog_facts(str(repository.storage), fields.root_hash)
+    output.line(f"Revision: {revision}")
+    output.line(f"Published: {moments.written(last_modified_s)}")
+    output.line(f"Root catalog: {fields.root_hash}, {size} bytes")
+    output.line()
+
+
+def info(name: str, *, keys: str = "", with_statistics: bool = False) -> int:
+    """Prints what an administrator of clients needs to know; `keys` is the directory of the public key."""
     repository = Repository.load(name)
     whitelist = repository.whitelist()
     now = dt.datetime.now(dt.UTC)
@@ -157,11 +187,13 @@ def info(name: str) -> int:
     output.line(f"Stratum1 replication allowed: {'yes' if replicable else 'no'}")
     output.line(validity)
     output.line()
+    if with_statistics:
+        _say_statistics(repository)
     output.line("Client configuration:")
     output.line(f"Add {repository.fqrn} to CVMFS_REPOSITORIES in /etc/cvmfs/default.local")
     output.line(f"Create /etc/cvmfs/config.d/{repository.fqrn}.conf and set")
     output.line(f"  CVMFS_SERVER_URL={repository.text('CVMFS_STRATUM0')}")
-    key = repository.places.keys / f"{repository.fqrn}.pub"
+    key = (Path(keys) if keys else repository.places.keys) / f"{repository.fqrn}.pub"
     output.line(f"  CVMFS_PUBLIC_KEY={key}")
     output.line(f"Copy {key} to the client")
     return 0

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nearfs import files, hashes
 from nearfs.errors import InvalidInput, NearfsError
-from nearfs.publish import healing, moments, references, revision, statistics, status
+from nearfs.publish import healing, moments, ownership, references, revision, statistics, status
 from nearfs.publish.repository import MANIFEST, REFLOG
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def collect(repository: Repository, wanted: Collecting, say: Callable[[str], Non
         if swept["reflog"] is not None:
             references.replace(repository, fields, swept["reflog"])
         if not wanted.dry_run:
+            ownership.unlink_lost_alternatives(repository)
             status.update(repository, {"last_gc": moments.written(time.time())})
             statistics.record_gc(repository, _counts(plan, swept), started_s, say)
     for warning in [*plan.warnings, *swept["warnings"]]:

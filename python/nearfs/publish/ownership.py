@@ -83,3 +83,12 @@ def link_alternatives(repository: Repository, objects: Sequence[tuple[str, str]]
         if not link.is_symlink():
             link.symlink_to(f"data/{hash_text[:2]}/{hash_text[2:]}{suffix}")
     files.sync_directory(repository.storage)
+
+
+def unlink_lost_alternatives(repository: Repository) -> None:
+    """Removes the links whose objects were collected."""
+    lost = [link for link in repository.storage.glob(".cvmfsalt-*") if link.is_symlink() and not link.exists()]
+    for link in lost:
+        link.unlink(missing_ok=True)
+    if lost:
+        files.sync_directory(repository.storage)

@@ -103,7 +103,11 @@ COMMANDS = {
         "deletes what no kept revision and no tag needs",
     ),
     "list": Command("repositories:list_all", "", "lists the repositories of this machine"),
-    "info": Command("repositories:info", "<repository name>", "prints what clients need to know"),
+    "info": Command(
+        "repositories:info",
+        "[-k directory of keys] [-s revision and size] [-m the description alone] <repository name>",
+        "prints what clients need to know",
+    ),
     "mount": Command("repositories:mount", "[-a] <repository name>...", "restores the mounts after a reboot"),
     "catalog-chown": Command(
         "maintenance:catalog_chown",

@@ -125,4 +125,7 @@ def list_all(_words: Sequence[str]) -> int:
 
 def info(words: Sequence[str]) -> int:
     """Describes a repository."""
-    return repository_cmd.info(Words("info", words, "").one())
+    options = Words("info", words, "k:ms")
+    if options.has("-m"):
+        return repository_cmd.metainfo(options.one())
+    return repository_cmd.info(options.one(), keys=options.value("-k"), with_statistics=options.has("-s"))
