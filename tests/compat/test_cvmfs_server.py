@@ -28,7 +28,7 @@ def test_usage_errors_have_the_references_codes() -> None:
     ):
         done = processes.run(command(*words), check=False)
         assert (done.returncode, said in done.stdout) == (code, True), (words, done)
-    later = processes.run(command("snapshot", "x.example.org"), check=False)
+    later = processes.run(command("enter", "x.example.org"), check=False)
     assert later.returncode == 1
     assert "not available in this version" in later.stderr
 
