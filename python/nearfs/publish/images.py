@@ -14,19 +14,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nearfs.errors import Corrupt, NotFound
-from nearfs.publish import editing, image_names, statistics
+from nearfs.publish import image_names, into, statistics
 from nearfs.publish.image_steps import Steps
 from nearfs.publish.looking import Looking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
 
     from nearfs._native import Progress
     from nearfs.publish.image_source import Image, Layer
     from nearfs.publish.repository import Repository
     from nearfs.records import Committed
-    from nearfs.signing import ManifestFields
 
 _ORIGIN = "origin.json"
 _MARKER = ".cvmfscatalog"
@@ -83,7 +81,7 @@ def unpack(
 
     Nothing is visible before all of it is stored. Raises `Corrupt` for a layer that is not what its digest says.
     """
-    with _held(repository) as present, statistics.publishing(repository, say) as counted:
+    with into.held(repository, mounts=False) as present, statistics.publishing(repository, say) as counted:
         with Looking(repository.storage, present.root_hash) as revision:
             wanted = plan(revision, image, name)
             if wanted.is_empty:
@@ -97,7 +95,7 @@ def unpack(
 
 def remove(repository: Repository, names: Sequence[str], progress: Progress, say: Callable[[str], None]) -> Committed:
     """Removes images, and what no other image needs; raises `NotFound` for a name that is not there."""
-    with _held(repository) as present, statistics.publishing(repository, say) as counted:
+    with into.held(repository, mounts=False) as present, statistics.publishing(repository, say) as counted:
         with Looking(repository.storage, present.root_hash) as revision:
             deletions = _deletions(revision, names)
         steps = Steps(repository, present.root_hash, progress)
@@ -206,13 +204,3 @@ def _kept(revision: Looking, directory: str) -> Kept | None:
 
 def _is_digest(text: object) -> bool:
     return isinstance(text, str) and len(text) == 64 and set(text) <= set("0123456789abcdef")
-
-
-def _held(repository: Repository) -> AbstractContextManager[ManifestFields]:
-    return editing.exclusive(
-        repository,
-        in_transaction=f"{repository.fqrn} has an open transaction; publish or abort it first",
-        publishing=f"Another publish process is active for {repository.fqrn}",
-        checked_out=f"{repository.fqrn} is checked out; go back with: cvmfs_server checkout {repository.fqrn}",
-        mounts=False,
-    )

@@ -71,7 +71,8 @@ def _request(repository: Repository, wanted: Wanted, present: ManifestFields, no
     )
 
 
-def _held(repository: Repository, *, mounts: bool) -> AbstractContextManager[ManifestFields]:
+def held(repository: Repository, *, mounts: bool) -> AbstractContextManager[ManifestFields]:
+    """Holds a repository for a publish without a mount of its own, and says why where that cannot be."""
     return editing.exclusive(
         repository,
         in_transaction=f"{repository.fqrn} has an open transaction; publish or abort it first",
@@ -96,7 +97,7 @@ def publish(
     from nearfs import _native
 
     target = wanted.target()
-    with _held(repository, mounts=mounts) as present, statistics.publishing(repository, say) as counted:
+    with held(repository, mounts=mounts) as present, statistics.publishing(repository, say) as counted:
         tags.check_new_name(repository, wanted.options.tag, present.history)
         tags.check_description(wanted.options.message)
         now_s = int(time.time())
