@@ -43,49 +43,56 @@ class Cable:
         """Has the far machine drop every packet without a word: both ends still believe in the cable."""
         # Without a way back, the kernel takes a packet for a forged one and drops it as it comes in.
         route = ("blackhole", f"{self.near_address}/32")
-        _ip("-n", self.far, "route", "add", *route)
+        ip("-n", self.far, "route", "add", *route)
         try:
             yield
         finally:
-            _ip("-n", self.far, "route", "del", *route)
+            ip("-n", self.far, "route", "del", *route)
 
     @contextlib.contextmanager
     def pulled(self) -> Iterator[None]:
         """Takes the near machine's end out: its kernel knows no way any more."""
-        _ip("-n", self.near, "link", "set", self.device, "down")
+        ip("-n", self.near, "link", "set", self.device, "down")
         try:
             yield
         finally:
-            _ip("-n", self.near, "link", "set", self.device, "up")
+            ip("-n", self.near, "link", "set", self.device, "up")
 
 
 @contextlib.contextmanager
 def laid(count: int) -> Iterator[list[Cable]]:
     """Yields `count` cables from one near machine, each to a far machine; skips where namespaces cannot be had."""
-    if os.geteuid() != 0 or not (shutil.which("ip") and shutil.which("nsenter")):
-        pytest.skip("network namespaces need root, ip and nsenter")
+    skip_without_namespaces()
     name = f"nearfs-{secrets.token_hex(4)}"
     near = f"{name}-near"
     with contextlib.ExitStack() as stack:
-        _namespace(stack, near)
+        namespace(stack, near)
         made = []
         for number in range(count):
             cable = Cable(near, f"{name}-far{number}", f"c{number}", f"10.80.{number}.1", f"10.80.{number}.2")
-            _namespace(stack, cable.far)
+            namespace(stack, cable.far)
             pair = ("type", "veth", "peer", "name", cable.device, "netns", cable.far)
-            _ip("-n", near, "link", "add", cable.device, *pair)
-            for namespace, address in ((near, cable.near_address), (cable.far, cable.far_address)):
-                _ip("-n", namespace, "addr", "add", f"{address}/30", "dev", cable.device)
-                _ip("-n", namespace, "link", "set", cable.device, "up")
+            ip("-n", near, "link", "add", cable.device, *pair)
+            for end, address in ((near, cable.near_address), (cable.far, cable.far_address)):
+                ip("-n", end, "addr", "add", f"{address}/30", "dev", cable.device)
+                ip("-n", end, "link", "set", cable.device, "up")
             made.append(cable)
         yield made
 
 
-def _namespace(stack: contextlib.ExitStack, name: str) -> None:
-    _ip("netns", "add", name)
-    stack.callback(_ip, "netns", "del", name)
-    _ip("-n", name, "link", "set", "lo", "up")
+def skip_without_namespaces() -> None:
+    """Skips the test where network namespaces cannot be had."""
+    if os.geteuid() != 0 or not (shutil.which("ip") and shutil.which("nsenter")):
+        pytest.skip("network namespaces need root, ip and nsenter")
 
 
-def _ip(*words: str) -> None:
+def namespace(stack: contextlib.ExitStack, name: str) -> None:
+    """Makes a network namespace that is gone with `stack`."""
+    ip("netns", "add", name)
+    stack.callback(ip, "netns", "del", name)
+    ip("-n", name, "link", "set", "lo", "up")
+
+
+def ip(*words: str) -> None:
+    """Runs `ip` with `words`."""
     processes.run(["ip", *words], limit=_LIMIT_S)

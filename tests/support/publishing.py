@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -21,10 +21,14 @@ COMMAND_LIMIT_S = 100.0
 
 @dataclass(frozen=True)
 class Publisher:
-    """A machine's worth of publisher directories below `prefix`, with one repository."""
+    """A machine's worth of publisher directories below `prefix`, with one repository.
+
+    `within` are words before its commands, such as those that enter another network namespace.
+    """
 
     prefix: Path
     fqrn: str
+    within: Sequence[str] = field(default=(), kw_only=True)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -53,7 +57,8 @@ class Publisher:
 
     def server(self, *words: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs `cvmfs_server` with `words`."""
-        return processes.run(command(*words), check=check, limit=COMMAND_LIMIT_S, env=self.environment, cwd=Path("/"))
+        line = [*self.within, *command(*words)]
+        return processes.run(line, check=check, limit=COMMAND_LIMIT_S, env=self.environment, cwd=Path("/"))
 
     def create(self, *options: str) -> None:
         """Runs `mkfs`."""

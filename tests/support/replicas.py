@@ -5,6 +5,7 @@ Owns adding a replica, comparing it with its source, and looking for holes in it
 
 import sqlite3
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support import processes
@@ -13,10 +14,12 @@ from tests.support.publishing import Publisher
 OWN_FILES = {".cvmfs_last_snapshot", ".cvmfs_status.json", ".cvmfsreflog", ".cvmfs_master_replica"}
 
 
-def add(prefix: Path, url: str, key: Path, fqrn: str, *options: str, alias: str = "") -> Publisher:
+def add(
+    prefix: Path, url: str, key: Path, fqrn: str, *options: str, alias: str = "", within: Sequence[str] = ()
+) -> Publisher:
     """Makes an empty replica of `url`; what comes back runs commands of that machine, and knows its directories."""
     name = ["-n", alias] if alias else []
-    machine = Publisher(prefix, alias or fqrn)
+    machine = Publisher(prefix, alias or fqrn, within=within)
     machine.server("add-replica", "-p", "-o", "root", *name, *options, f"{url}/cvmfs/{fqrn}", key)
     return machine
 

@@ -4,6 +4,7 @@ Owns configuration, start and end. Called from the test's own thread; Squid is a
 """
 
 import contextlib
+import secrets
 import shutil
 import socket
 import subprocess
@@ -12,11 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.lab.namespaces import inside
 from tests.support import processes, serving
 from tests.support.waiting import wait_until
 
 READY_LIMIT_S = 30.0
 OWNER = "proxy"
+PORT = 3128  # of a machine of its own
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,13 @@ def missing() -> str | None:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Squid]:
-    """Starts a Squid that caches in memory, and ends it."""
-    port = serving.free_port()
+def running(*, host: str = "127.0.0.1", namespace: str = "", more: str = "") -> Iterator[Squid]:
+    """Starts a Squid that caches in memory, and ends it.
+
+    `namespace` is the network namespace that has `host`, as `ip netns` knows it; `more` are lines of configuration.
+    """
+    port = PORT if namespace else serving.free_port()
+    within = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
     # Its own user must be able to write the log, which it cannot below a test's directory.
     with tempfile.TemporaryDirectory(prefix="nearfs-squid-") as folder:
         home = Path(folder)
@@ -50,21 +57,24 @@ def running() -> Iterator[Squid]:
         shutil.chown(log, OWNER)
         configuration = home / "squid.conf"
         configuration.write_text(
-            f"http_port 127.0.0.1:{port}\nhttp_access allow all\ncache_mem 64 MB\nmaximum_object_size_in_memory 8 MB\n"
+            f"http_port {host}:{port}\nhttp_access allow all\ncache_mem 64 MB\nmaximum_object_size_in_memory 8 MB\n"
             f"cache_effective_user {OWNER}\npid_filename none\ncache_log /dev/null\ncache_store_log none\n"
             f"access_log stdio:{log} logformat=squid\nbuffered_logs off\nshutdown_lifetime 0 seconds\n"
-            "visible_hostname here\npinger_enable off\ncoredump_dir none\n"
+            f"visible_hostname here\npinger_enable off\ncoredump_dir none\n{more}"
         )
-        command = ["squid", "-N", "-n", f"test{port}", "-d", "1", "-f", str(configuration)]
+        command = [*within, "squid", "-N", "-n", f"test{secrets.token_hex(4)}", "-d", "1", "-f", str(configuration)]
         with processes.started(command, home / "output") as process:
+
+            def connects() -> bool:
+                with socket.socket() as probe:
+                    probe.settimeout(1)
+                    return probe.connect_ex((host, port)) == 0
 
             def answers() -> bool:
                 if process.poll() is not None:
                     message = f"squid ended with {process.returncode}:\n{(home / 'output').read_text(errors='replace')}"
                     raise AssertionError(message)
-                with socket.socket() as probe:
-                    probe.settimeout(1)
-                    return probe.connect_ex(("127.0.0.1", port)) == 0
+                return inside(namespace, connects) if namespace else connects()
 
             wait_until(answers, READY_LIMIT_S, "squid answers")
-            yield Squid(f"http://127.0.0.1:{port}", process, log)
+            yield Squid(f"http://{host}:{port}", process, log)

@@ -1,0 +1,222 @@
+"""A whole chain of machines on one network: a stratum 0, and two sites with a mirror, a Squid and two clients each.
+
+Owns the machines, their servers, and what befalls them. Clients ask the mirror of their site by the Squid of their
+site, and know the other site's as well. Called from the test's own thread; needs root, FUSE and Squid.
+"""
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.support import lan, mounts, processes, publishing, replicas, squid
+from tests.support.lan import Machine
+from tests.support.publishing import Publisher
+from tests.support.serving import Server, serving
+from tests.support.squid import Squid
+
+FQRN = "lab.example.org"
+SITES = (0, 1)
+CLIENTS_OF_A_SITE = 2
+FOLDERS, FILES = 4, 30
+PORT = 8000
+TIMEOUT_S = 2
+RESET_S = 2
+# Squid gives up on a mirror before its clients give up on Squid; else they could not tell which of both is gone.
+# A manifest may be a minute old at a Squid; tests look at once.
+SQUID = (
+    "connect_timeout 1 seconds\nread_timeout 1 seconds\nforward_timeout 1 seconds\nconnect_retries 0\n"
+    "acl manifest urlpath_regex /\\.cvmfs(published|whitelist)$\ncache deny manifest\n"
+)
+_numbers = count()
+
+
+def content(revision: int, folder: int, number: int) -> str:
+    """Returns the text of a file, whose first line tells whose it is."""
+    head = f"{revision} {folder} {number}\n"
+    return head + "".join(hashlib.sha256(f"{head}{block}".encode()).hexdigest() for block in range(100))
+
+
+@dataclass
+class Mirror:
+    """One stratum 1: its commands and files, and its server while that runs."""
+
+    machine: Machine
+    replica: Publisher
+    scratch: Path
+    running: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    servers: list[Server] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """What clients know it by."""
+        return f"http://{self.machine.address}:{PORT}"
+
+    def start(self) -> None:
+        """Serves the replica, as before if it did before."""
+        scratch, root = self.scratch / f"server-{next(_numbers)}", self.replica.storage.parent
+        serve = serving(root, scratch, host=self.machine.address, port=PORT, within=self.machine.command)
+        self.servers.append(self.running.enter_context(serve))
+
+    def kill(self) -> None:
+        """Kills the server: connections are refused from now on."""
+        self.servers[-1].process.kill()
+        self.running.close()
+
+    @contextlib.contextmanager
+    def killed(self) -> Iterator[None]:
+        """Has no server for a while."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def snapshot(self) -> None:
+        """Brings it up to date."""
+        self.replica.server("snapshot", FQRN)
+
+    def asked(self) -> list[str]:
+        """Returns the paths that it was asked for so far, oldest first."""
+        return [str(request["path"]) for server in self.servers for request in server.requests()]
+
+
+@dataclass(frozen=True)
+class Client:
+    """One mount of one machine."""
+
+    site: int
+    point: Path
+    cache: Path
+
+    @property
+    def host(self) -> str:
+        """The host that it asks now, without the path."""
+        return os.getxattr(self.point, "user.host").decode().rpartition("/cvmfs/")[0]
+
+    @property
+    def proxy(self) -> str:
+        """The proxy by which it asks now."""
+        return os.getxattr(self.point, "user.proxy").decode()
+
+    @property
+    def revision(self) -> int:
+        """The revision that it shows."""
+        return int(os.getxattr(self.point, "user.revision"))
+
+    def talk(self, *words: str) -> str:
+        """Returns what `cvmfs_talk` says to `words`."""
+        socket = self.cache / FQRN / f"cvmfs_io.{FQRN}"
+        talk: list[str | Path] = [sys.executable, "-m", "nearfs.compat.cvmfs_talk", "-p", socket]
+        return processes.run([*talk, *words], limit=60).stdout
+
+    def read(self, folder: int, number: int) -> int:
+        """Reads a file, each time from the client, and returns its revision; AssertionError where the text is wrong."""
+        with (self.point / f"folder-{folder}" / f"file-{number}").open("rb") as opened:
+            text = opened.read().decode("utf-8", "replace")
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        revision = int(text.split(" ", 1)[0]) if text[:1].isdigit() else 0
+        assert text == content(revision, folder, number), (
+            f"wrong content of folder-{folder}/file-{number}: {text[:60]!r}"
+        )
+        return revision
+
+    def read_folder(self, folder: int) -> set[int]:
+        """Reads the files of a folder and returns their revisions."""
+        return {self.read(folder, number) for number in range(FILES)}
+
+
+@dataclass
+class Chain:
+    """The stratum 0, the mirrors of the sites, and the network."""
+
+    publisher: Publisher
+    machines: dict[str, Machine]
+    mirrors: list[Mirror]
+    source: Server
+    scratch: Path
+    revision: int = 0
+
+    def publish(self, folders: Sequence[int] = range(FOLDERS)) -> int:
+        """Publishes new files in `folders` and returns the revision that is in their first lines."""
+        self.revision += 1
+        with self.publisher.transaction() as tree:
+            for folder in folders:
+                (tree / f"folder-{folder}").mkdir(exist_ok=True)
+                (tree / f"folder-{folder}" / ".cvmfscatalog").touch()
+                for number in range(FILES):
+                    (tree / f"folder-{folder}" / f"file-{number}").write_text(content(self.revision, folder, number))
+        return self.revision
+
+    @contextlib.contextmanager
+    def squids(self) -> Iterator[list[Squid]]:
+        """Runs a Squid with nothing in it at each site."""
+        with contextlib.ExitStack() as stack:
+            at = [self.machines[f"squid{site}"] for site in SITES]
+            yield [
+                stack.enter_context(squid.running(host=here.address, namespace=here.namespace, more=SQUID))
+                for here in at
+            ]
+
+    @contextlib.contextmanager
+    def clients(self, squids: Sequence[Squid]) -> Iterator[list[Client]]:
+        """Mounts at every client, with nothing in its cache."""
+        turn = next(_numbers)
+        with contextlib.ExitStack() as stack:
+            yield [
+                self._client(stack, squids, site, f"client{site}{number}", turn)
+                for site in SITES
+                for number in range(CLIENTS_OF_A_SITE)
+            ]
+
+    def _client(self, stack: contextlib.ExitStack, squids: Sequence[Squid], site: int, name: str, turn: int) -> Client:
+        order = (site, 1 - site)
+        home = self.scratch / f"{name}-{turn}"
+        settings = self.publisher.client_settings(
+            ";".join(self.mirrors[one].url for one in order),
+            home / "cache",
+            CVMFS_HTTP_PROXY=";".join(squids[one].url for one in order),
+            CVMFS_TIMEOUT=str(TIMEOUT_S),
+            CVMFS_MAX_RETRIES="1",
+            CVMFS_BACKOFF_INIT="1",
+            CVMFS_BACKOFF_MAX="1",
+            CVMFS_HOST_RESET_AFTER=str(RESET_S),
+            CVMFS_PROXY_RESET_AFTER=str(RESET_S),
+        )
+        within = self.machines[name].command
+        point = stack.enter_context(mounts.mounted(FQRN, home / "point", settings, within=within))
+        return Client(site, point, home / "cache")
+
+
+@contextlib.contextmanager
+def linked(scratch: Path) -> Iterator[Chain]:
+    """Yields the chain with one revision at every mirror; skips where it cannot be had."""
+    if lack := squid.missing():
+        pytest.skip(lack)
+    names = ["stratum0", *(f"{role}{site}" for site in SITES for role in ("mirror", "squid"))]
+    names += [f"client{site}{number}" for site in SITES for number in range(CLIENTS_OF_A_SITE)]
+    with contextlib.ExitStack() as stack:
+        machines = stack.enter_context(lan.wired(names))
+        publisher = stack.enter_context(publishing.publishing(scratch / "stratum0", FQRN))
+        publisher.create()
+        here, root = machines["stratum0"], publisher.storage.parent
+        source = stack.enter_context(
+            serving(root, scratch / "source", host=here.address, port=PORT, within=here.command)
+        )
+        chain = Chain(publisher, machines, [], source, scratch)
+        chain.publish()
+        for site in SITES:
+            machine, home = machines[f"mirror{site}"], scratch / f"mirror{site}"
+            replica = replicas.add(home, source.url, publisher.public_key, FQRN, within=machine.command)
+            mirror = Mirror(machine, replica, home)
+            mirror.snapshot()
+            stack.enter_context(contextlib.closing(mirror.running))
+            mirror.start()
+            chain.mirrors.append(mirror)
+        yield chain
