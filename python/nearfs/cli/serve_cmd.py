@@ -31,13 +31,23 @@ DEFAULT_ROOT = Path("/srv/cvmfs")
 @click.option("--repository", "pairs", multiple=True, metavar="FQRN=DIR", help="One repository; may be repeated.")
 @click.option("--access-log", type=click.Path(path_type=Path), help="Append a JSON line per request to this file.")
 @click.option(
+    "--geo-table",
+    type=click.Path(path_type=Path),
+    help="Answer the geo API from this file: a network, its latitude and its longitude a line.",
+)
+@click.option(
+    "--geo-database",
+    type=click.Path(path_type=Path),
+    help="Answer the geo API from this MaxMind database of cities (needs nearfs[geo]).",
+)
+@click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
     help="Write the URL to this file when requests are answered; it is removed at the end.",
 )
 def command(
     host: str, port: int, roots: tuple[Path, ...], pairs: tuple[str, ...], access_log: Path | None,
-    ready_file: Path | None,
+    geo_table: Path | None, geo_database: Path | None, ready_file: Path | None,
 ) -> None:  # fmt: skip
     """Serve repositories over HTTP at http://HOST:PORT/cvmfs/FQRN, until SIGTERM or SIGINT.
 
@@ -46,6 +56,8 @@ def command(
     """
     from nearfs.serve.access_log import AccessLog
     from nearfs.serve.app import RepositoryApp
+    from nearfs.serve.geo.api import GeoApi
+    from nearfs.serve.geo.atlas import open_atlas
     from nearfs.serve.listener import base_url, listen, run
     from nearfs.serve.roots import Roots
 
@@ -53,6 +65,9 @@ def command(
     served = Roots(roots or (() if repositories else (DEFAULT_ROOT,)), repositories)
     with contextlib.ExitStack() as at_end:
         log = None if access_log is None else at_end.enter_context(AccessLog(access_log))
+        atlas = open_atlas(geo_table, geo_database)
+        if atlas is not None:
+            at_end.callback(atlas.close)
         listening = at_end.enter_context(listen(host, port))
         url = base_url(listening)
 
@@ -63,7 +78,8 @@ def command(
             output.line(f"listening on {url}")
             sys.stdout.flush()  # whoever waits for the line is most often behind a pipe
 
-        run(RepositoryApp(served, log), listening, announce)
+        geo = None if atlas is None else GeoApi(atlas)
+        run(RepositoryApp(served, log, geo=geo), listening, announce)
 
 
 def _repositories(pairs: tuple[str, ...]) -> dict[str, Path]:

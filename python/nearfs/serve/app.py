@@ -6,47 +6,54 @@ pieces by worker threads, so that neither a slow disk nor a slow client holds up
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
 
 from nearfs.serve import byte_range, names
 from nearfs.serve.access_log import AccessLog
+from nearfs.serve.geo import api
+from nearfs.serve.geo.api import Asker, BadRequestError, GeoApi
+from nearfs.serve.reply import Header, Receive, Reply, Scope, Send
 from nearfs.serve.roots import OpenFile, Roots
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Header = tuple[bytes, bytes]
 
 # Below this a file is read in one go on the event loop: about 0.1 ms from the page cache.
 READ_AT_ONCE_BYTES = 256 * 1024
 # One piece of a larger file; bounds the memory of a connection together with the server's write buffer.
 PIECE_BYTES = 512 * 1024
 
-_PLAIN_TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
 _ACCEPT_RANGES: Header = (b"accept-ranges", b"bytes")
 
 
 class RepositoryApp:
     """The ASGI application. `access_log`, when given, gets a line a request."""
 
-    def __init__(self, roots: Roots, access_log: AccessLog | None = None) -> None:
-        """Serves what lies under `roots`; the caller closes `access_log` after the server has stopped."""
+    def __init__(self, roots: Roots, access_log: AccessLog | None = None, *, geo: GeoApi | None = None) -> None:
+        """Serves what lies under `roots`, and `geo` where there is one.
+
+        The caller closes `access_log` after the server has stopped.
+        """
         self._roots = roots
         self._access_log = access_log
+        self._geo = geo
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one HTTP request; other kinds of scope (websocket, lifespan) are refused by raising."""
         if scope["type"] != "http":
             raise RuntimeError(f"the repository server speaks HTTP only, not {scope['type']}")
-        reply = _Reply(scope, send, self._access_log)
+        reply = Reply(scope, send, self._access_log)
         if reply.method not in ("GET", "HEAD"):
             await reply.text(405, "only GET and HEAD are served\n", [(b"allow", b"GET, HEAD")])
+            return
+        function = None if self._geo is None else api.function_of(scope["path"])
+        if self._geo is not None and function is not None:
+            await _send_order(reply, self._geo, function)
             return
         name = None if _has_encoded_slash(scope) else names.parse(scope["path"])
         if name is None:
             await reply.text(404, "not found\n")
             return
+        await self._send_named(reply, name)
+
+    async def _send_named(self, reply: Reply, name: names.ServedName) -> None:
+        """Answers with the file of `name`."""
         try:
             opened = self._roots.open(name)
         except OSError:
@@ -61,58 +68,33 @@ class RepositoryApp:
             opened.close()
 
 
-class _Reply:
-    """One answer: what of the request it needs, and how its parts are sent and logged."""
-
-    __slots__ = ("_access_log", "_logged", "_scope", "_send", "_sent_bytes", "_status", "method")
-
-    def __init__(self, scope: Scope, send: Send, access_log: AccessLog | None) -> None:
-        self._scope = scope
-        self._send = send
-        self._access_log = access_log
-        self._status = 0
-        self._sent_bytes = 0
-        self._logged = False
-        self.method: str = scope["method"]
-
-    async def text(self, status: int, sentence: str, extra: Iterable[Header] = ()) -> None:
-        """Sends a whole short answer in words."""
-        body = sentence.encode()
-        await self.start(status, [_PLAIN_TEXT, (b"content-length", b"%d" % len(body)), *extra])
-        await self.body(b"" if self.method == "HEAD" else body, more=False)
-
-    async def start(self, status: int, headers: list[Header]) -> None:
-        """Sends status and headers."""
-        self._status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def body(self, part: bytes, *, more: bool) -> None:
-        """Sends `part` of the body."""
-        self._sent_bytes += len(part)
-        if not more:
-            # Before the last byte leaves: a client that has its whole answer finds it in the log.
-            self.log()
-        await self._send({"type": "http.response.body", "body": part, "more_body": more})
-
-    def log(self) -> None:
-        """Writes the log line, once."""
-        if self._access_log is not None and not self._logged:
-            self._logged = True
-            self._access_log.record(self.method, self._scope["path"], self._status, self._sent_bytes)
-
-    def header(self, name: bytes) -> bytes | None:
-        """Returns the request header `name` (lower case), joined by commas when it came several times."""
-        values = [value for key, value in self._scope["headers"] if key == name]
-        return b",".join(values) if values else None
-
-
 def _has_encoded_slash(scope: Scope) -> bool:
     """Returns whether the path as sent hides a slash; no client of a repository escapes one."""
     raw: bytes | None = scope.get("raw_path")
     return raw is not None and b"%" in raw and b"%2f" in raw.lower()
 
 
-async def _send_file(reply: _Reply, name: names.ServedName, opened: OpenFile) -> None:
+async def _send_order(reply: Reply, geo: GeoApi, function: str) -> None:
+    """Answers a call of the geo API."""
+    asker = Asker(
+        peer=reply.peer,
+        cloudflare=_header_text(reply, b"cf-connecting-ip"),
+        forwarded=_header_text(reply, b"x-forwarded-for"),
+    )
+    try:
+        status, body, seconds = 200, await geo.answer(function, asker), api.GOOD_SECONDS
+    except BadRequestError as problem:
+        status, body, seconds = 400, f"Bad Request: {problem}\n", api.BAD_SECONDS
+    headers = [(b"content-type", b"text/plain"), (b"cache-control", b"max-age=%d" % seconds)]
+    await reply.whole(status, body.encode(), headers)
+
+
+def _header_text(reply: Reply, name: bytes) -> str | None:
+    value = reply.header(name)
+    return None if value is None else value.decode("latin-1")
+
+
+async def _send_file(reply: Reply, name: names.ServedName, opened: OpenFile) -> None:
     """Answers with `opened`, or with the range of it that was asked for."""
     headers: list[Header] = [
         (b"content-type", name.content_type),
@@ -138,7 +120,7 @@ async def _send_file(reply: _Reply, name: names.ServedName, opened: OpenFile) ->
         await _send_in_pieces(reply, opened, status, headers, offset, length)
 
 
-def _asked_range(reply: _Reply, size: int) -> tuple[int, int] | None:
+def _asked_range(reply: Reply, size: int) -> tuple[int, int] | None:
     """Returns the range to send, or None for the whole file."""
     asked = reply.header(b"range")
     # Ranges are defined for GET; and with no validator of ours, If-Range can never match: the whole file, then.
@@ -148,7 +130,7 @@ def _asked_range(reply: _Reply, size: int) -> tuple[int, int] | None:
 
 
 async def _send_at_once(
-    reply: _Reply, opened: OpenFile, status: int, headers: list[Header], offset: int, length: int
+    reply: Reply, opened: OpenFile, status: int, headers: list[Header], offset: int, length: int
 ) -> None:
     """Reads, then answers: what cannot be read can still become an honest status."""
     try:
@@ -161,7 +143,7 @@ async def _send_at_once(
 
 
 async def _send_in_pieces(
-    reply: _Reply, opened: OpenFile, status: int, headers: list[Header], offset: int, length: int
+    reply: Reply, opened: OpenFile, status: int, headers: list[Header], offset: int, length: int
 ) -> None:
     """Streams; an error midway raises, and the server then cuts the connection: the client sees a short body."""
     await reply.start(status, headers)
