@@ -41,14 +41,38 @@ DEFAULT_ROOT = Path("/srv/cvmfs")
     help="Answer the geo API from this MaxMind database of cities (needs nearfs[geo]).",
 )
 @click.option(
+    "--status/--no-status",
+    "has_status",
+    default=True,
+    show_default=True,
+    help="Show the state of the repositories at /status, for machines at /status.json and /metrics.",
+)
+@click.option(
+    "--stratum0",
+    "masters",
+    multiple=True,
+    metavar="FQRN=URL",
+    help="Where a replica comes from, to tell how far it is behind; may be repeated."
+    "  [default: what server.conf of replicas of this machine says]",
+)
+@click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
     help="Write the URL to this file when requests are answered; it is removed at the end.",
 )
 def command(
-    host: str, port: int, roots: tuple[Path, ...], pairs: tuple[str, ...], access_log: Path | None,
-    geo_table: Path | None, geo_database: Path | None, ready_file: Path | None,
-) -> None:  # fmt: skip
+    *,
+    host: str,
+    port: int,
+    roots: tuple[Path, ...],
+    pairs: tuple[str, ...],
+    access_log: Path | None,
+    geo_table: Path | None,
+    geo_database: Path | None,
+    has_status: bool,
+    masters: tuple[str, ...],
+    ready_file: Path | None,
+) -> None:
     """Serve repositories over HTTP at http://HOST:PORT/cvmfs/FQRN, until SIGTERM or SIGINT.
 
     Prints "listening on URL" when requests are answered. Serves only the names that a repository can have, and
@@ -60,8 +84,15 @@ def command(
     from nearfs.serve.geo.atlas import open_atlas
     from nearfs.serve.listener import base_url, listen, run
     from nearfs.serve.roots import Roots
+    from nearfs.serve.status import replicas
+    from nearfs.serve.status.pages import StatusPages
+    from nearfs.serve.status.stratum0 import Masters
+    from nearfs.serve.status.survey import Survey
+    from nearfs.serve.traffic import Traffic
 
     repositories = _repositories(pairs)
+    asked = replicas.configured(replicas.default_directory()) | replicas.given(masters)
+    traffic = Traffic()
     served = Roots(roots or (() if repositories else (DEFAULT_ROOT,)), repositories)
     with contextlib.ExitStack() as at_end:
         log = None if access_log is None else at_end.enter_context(AccessLog(access_log))
@@ -79,7 +110,8 @@ def command(
             sys.stdout.flush()  # whoever waits for the line is most often behind a pipe
 
         geo = None if atlas is None else GeoApi(atlas)
-        run(RepositoryApp(served, log, geo=geo), listening, announce)
+        pages = StatusPages(Survey(served, Masters(asked)), traffic, geo) if has_status else None
+        run(RepositoryApp(served, log, geo=geo, pages=pages, traffic=traffic), listening, announce)
 
 
 def _repositories(pairs: tuple[str, ...]) -> dict[str, Path]:

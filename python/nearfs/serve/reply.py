@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from nearfs.serve.access_log import AccessLog
+from nearfs.serve.traffic import Traffic
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -19,13 +20,30 @@ _PLAIN_TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
 class Reply:
     """One answer to one request."""
 
-    __slots__ = ("_access_log", "_logged", "_scope", "_send", "_sent_bytes", "_status", "method")
+    __slots__ = (
+        "_access_log",
+        "_logged",
+        "_scope",
+        "_send",
+        "_sent_bytes",
+        "_status",
+        "_traffic",
+        "kind",
+        "method",
+        "repository",
+    )
 
-    def __init__(self, scope: Scope, send: Send, access_log: AccessLog | None) -> None:
-        """Answers the request of `scope` by `send`; `access_log`, when given, gets a line."""
+    def __init__(self, scope: Scope, send: Send, traffic: Traffic, access_log: AccessLog | None) -> None:
+        """Answers the request of `scope` by `send`; `access_log`, when given, gets a line.
+
+        `kind` and `repository` are what `traffic` counts it under: the caller says when it knows.
+        """
         self._scope = scope
         self._send = send
+        self._traffic = traffic
         self._access_log = access_log
+        self.kind = "other"
+        self.repository: str | None = None
         self._status = 0
         self._sent_bytes = 0
         self._logged = False
@@ -56,13 +74,16 @@ class Reply:
         self._sent_bytes += len(part)
         if not more:
             # Before the last byte leaves: a client that has its whole answer finds it in the log.
-            self.log()
+            self.end()
         await self._send({"type": "http.response.body", "body": part, "more_body": more})
 
-    def log(self) -> None:
-        """Writes the log line, once."""
-        if self._access_log is not None and not self._logged:
-            self._logged = True
+    def end(self) -> None:
+        """Counts the answer and writes its log line, once."""
+        if self._logged:
+            return
+        self._logged = True
+        self._traffic.count(self.kind, self._status, self._sent_bytes, self.repository)
+        if self._access_log is not None:
             self._access_log.record(self.method, self._scope["path"], self._status, self._sent_bytes)
 
     def header(self, name: bytes) -> bytes | None:

@@ -1,6 +1,6 @@
 """Owns the geo API: what is asked for in the path, and the order of servers that answers it (format.md 8.8).
 
-Does not own HTTP's replies (`app`), names (`naming`) or places (`atlas`). One event loop's thread.
+Does not own HTTP's replies (`reply`), names (`naming`) or places (`atlas`). One event loop's thread.
 """
 
 import asyncio
@@ -13,8 +13,6 @@ from nearfs.serve.geo.atlas import Atlas
 from nearfs.serve.geo.naming import Resolver, literal
 from nearfs.serve.geo.sphere import Place
 
-GOOD_SECONDS = 3600
-BAD_SECONDS = 300
 # A client has some ten servers; each of ours costs a look-up of its name.
 SERVERS_LIMIT = 100
 PATH_LIMIT = 16_384
@@ -60,6 +58,11 @@ class GeoApi:
         self._looked_at = time.monotonic()
         self._renewing: asyncio.Task[None] | None = None
 
+    @property
+    def lookups(self) -> int:
+        """How many names were looked up so far."""
+        return self._resolver.lookups
+
     async def answer(self, function: str, asker: Asker) -> str:
         """Returns the body for what stands behind `api/`. Raises BadRequestError."""
         if not function.startswith(_FUNCTION):
@@ -68,7 +71,7 @@ class GeoApi:
         if not slash:
             raise BadRequestError("no slash in geo path")
         if seen_from == _LOOKUPS:
-            return f"{self._resolver.lookups}\n"
+            return f"{self.lookups}\n"
         servers = listed.split(",")
         if len(servers) > SERVERS_LIMIT:
             raise BadRequestError(f"more than {SERVERS_LIMIT} servers")
