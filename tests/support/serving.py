@@ -38,16 +38,23 @@ class Server:
 
 @contextlib.contextmanager
 def serving(
-    root: Path, scratch: Path, *, host: str = "127.0.0.1", port: int = 0, within: Sequence[str] = ()
+    root: Path,
+    scratch: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    within: Sequence[str] = (),
+    options: Sequence[str | Path] = (),
 ) -> Iterator[Server]:
     """Serves the repositories below `root`; the server's files are in `scratch`, which must be of this server alone.
 
-    `within` are words before the command, such as those that enter another network namespace, which then has `host`.
+    `within` are words before the command, such as those that enter another network namespace, which then has `host`;
+    `options` are more of the command.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     ready, access_log, output = scratch / "ready", scratch / "access.jsonl", scratch / "output"
     command: list[str | Path] = [*within, sys.executable, "-m", "nearfs.cli.main", "serve", "--host", host]
-    command += ["--port", str(port), "--root", root, "--ready-file", ready, "--access-log", access_log]
+    command += ["--port", str(port), "--root", root, "--ready-file", ready, "--access-log", access_log, *options]
     with processes.started(command, output) as process:
 
         def url() -> str:

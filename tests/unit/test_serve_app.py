@@ -11,7 +11,8 @@ import pytest
 from nearfs.errors import InvalidInput, NotFound
 from nearfs.serve import names
 from nearfs.serve.access_log import AccessLog
-from nearfs.serve.app import PIECE_BYTES, READ_AT_ONCE_BYTES, RepositoryApp
+from nearfs.serve.app import RepositoryApp
+from nearfs.serve.file_reply import PIECE_BYTES, READ_AT_ONCE_BYTES
 from nearfs.serve.roots import Roots
 
 FQRN = "test.example.org"

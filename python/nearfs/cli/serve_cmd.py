@@ -31,14 +31,48 @@ DEFAULT_ROOT = Path("/srv/cvmfs")
 @click.option("--repository", "pairs", multiple=True, metavar="FQRN=DIR", help="One repository; may be repeated.")
 @click.option("--access-log", type=click.Path(path_type=Path), help="Append a JSON line per request to this file.")
 @click.option(
+    "--geo-table",
+    type=click.Path(path_type=Path),
+    help="Answer the geo API from this file: a network, its latitude and its longitude a line.",
+)
+@click.option(
+    "--geo-database",
+    type=click.Path(path_type=Path),
+    help="Answer the geo API from this MaxMind database of cities (needs nearfs[geo]).",
+)
+@click.option(
+    "--status/--no-status",
+    "has_status",
+    default=True,
+    show_default=True,
+    help="Show the state of the repositories at /status, for machines at /status.json and /metrics.",
+)
+@click.option(
+    "--stratum0",
+    "masters",
+    multiple=True,
+    metavar="FQRN=URL",
+    help="Where a replica comes from, to tell how far it is behind; may be repeated."
+    "  [default: what server.conf of replicas of this machine says]",
+)
+@click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
     help="Write the URL to this file when requests are answered; it is removed at the end.",
 )
 def command(
-    host: str, port: int, roots: tuple[Path, ...], pairs: tuple[str, ...], access_log: Path | None,
+    *,
+    host: str,
+    port: int,
+    roots: tuple[Path, ...],
+    pairs: tuple[str, ...],
+    access_log: Path | None,
+    geo_table: Path | None,
+    geo_database: Path | None,
+    has_status: bool,
+    masters: tuple[str, ...],
     ready_file: Path | None,
-) -> None:  # fmt: skip
+) -> None:
     """Serve repositories over HTTP at http://HOST:PORT/cvmfs/FQRN, until SIGTERM or SIGINT.
 
     Prints "listening on URL" when requests are answered. Serves only the names that a repository can have, and
@@ -46,13 +80,25 @@ def command(
     """
     from nearfs.serve.access_log import AccessLog
     from nearfs.serve.app import RepositoryApp
+    from nearfs.serve.geo.api import GeoApi
+    from nearfs.serve.geo.atlas import open_atlas
     from nearfs.serve.listener import base_url, listen, run
     from nearfs.serve.roots import Roots
+    from nearfs.serve.status import replicas
+    from nearfs.serve.status.pages import StatusPages
+    from nearfs.serve.status.stratum0 import Masters
+    from nearfs.serve.status.survey import Survey
+    from nearfs.serve.traffic import Traffic
 
     repositories = _repositories(pairs)
+    asked = replicas.configured(replicas.default_directory()) | replicas.given(masters)
+    traffic = Traffic()
     served = Roots(roots or (() if repositories else (DEFAULT_ROOT,)), repositories)
     with contextlib.ExitStack() as at_end:
         log = None if access_log is None else at_end.enter_context(AccessLog(access_log))
+        atlas = open_atlas(geo_table, geo_database)
+        if atlas is not None:
+            at_end.callback(atlas.close)
         listening = at_end.enter_context(listen(host, port))
         url = base_url(listening)
 
@@ -63,7 +109,9 @@ def command(
             output.line(f"listening on {url}")
             sys.stdout.flush()  # whoever waits for the line is most often behind a pipe
 
-        run(RepositoryApp(served, log), listening, announce)
+        geo = None if atlas is None else GeoApi(atlas)
+        pages = StatusPages(Survey(served, Masters(asked)), traffic, geo) if has_status else None
+        run(RepositoryApp(served, log, geo=geo, pages=pages, traffic=traffic), listening, announce)
 
 
 def _repositories(pairs: tuple[str, ...]) -> dict[str, Path]:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 MUTABLE_SECONDS = 61
 OBJECT_SECONDS = 3 * 24 * 60 * 60
 
+# So many repositories are listed and counted one by one; all are served.
+REPOSITORIES_LIMIT = 1000
+
 # The longest served path is about 330 bytes; anything far above is not worth matching.
 PATH_LIMIT_BYTES = 1024
 
@@ -31,6 +34,16 @@ _SERVED = re.compile(
     rf"|(?P<repository>{_REPOSITORY})/(?:(?P<object>{_OBJECT})|(?P<marker>{_MARKER})))",
     re.ASCII,
 )
+# What a request is counted as: by the suffix of an object (format.md 1.2), or the name of a marker.
+_OBJECT_KINDS = {
+    "C": "catalog",
+    "H": "history",
+    "L": "micro-catalog",
+    "M": "meta-info",
+    "P": "chunk",
+    "X": "certificate",
+}
+_MARKER_KINDS = {".cvmfspublished": "manifest", ".cvmfswhitelist": "whitelist", ".cvmfswhitelist.pkcs7": "whitelist"}
 _REPOSITORY_NAME = re.compile(_REPOSITORY, re.ASCII)
 
 # "info" would hide the site-wide JSON files.
@@ -45,6 +58,7 @@ class ServedName:
     path: str
     content_type: bytes
     max_age_seconds: int
+    kind: str
 
 
 def is_repository_name(name: str) -> bool:
@@ -61,9 +75,16 @@ def parse(path: str) -> ServedName | None:
         return None
     site, repository, stored_object, marker = match.groups()
     if site is not None:
-        return ServedName(None, site, b"application/json", MUTABLE_SECONDS)
+        return ServedName(None, site, b"application/json", MUTABLE_SECONDS, "information")
     if repository in _RESERVED_NAMES:
         return None
     if stored_object is not None:
-        return ServedName(repository, stored_object, b"application/octet-stream", OBJECT_SECONDS)
-    return ServedName(repository, marker, b"application/x-cvmfs", MUTABLE_SECONDS)
+        kind = _OBJECT_KINDS.get(stored_object[-1], "file")
+        return ServedName(repository, stored_object, b"application/octet-stream", OBJECT_SECONDS, kind)
+    return marker_of(repository, marker)
+
+
+def marker_of(repository: str, marker: str) -> ServedName:
+    """Returns the name of one of a repository's files beside its objects, such as `.cvmfspublished`."""
+    kind = _MARKER_KINDS.get(marker, "marker")
+    return ServedName(repository, marker, b"application/x-cvmfs", MUTABLE_SECONDS, kind)

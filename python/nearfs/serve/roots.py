@@ -13,6 +13,8 @@ from nearfs.serve.names import ServedName, is_repository_name
 
 # O_NONBLOCK: a FIFO under an object's name must not stop the server.
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+# What tells a repository's directory from others: the first to come, and the last.
+_SIGNS = ("data", ".cvmfspublished")
 
 
 class OpenFile:
@@ -69,6 +71,18 @@ class Roots:
                 return opened
         return None
 
+    def repositories(self) -> list[str]:
+        """Returns the names of what is served, sorted: directories that hold a manifest, objects, or are to get some.
+
+        Raises OSError where a root cannot be listed. Blocks.
+        """
+        found = set(self._repositories)
+        for root in self._roots:
+            with os.scandir(root) as entries:
+                # `is_dir` follows links: an alias is a repository by another name.
+                found.update(entry.name for entry in entries if is_repository_name(entry.name) and _is_storage(entry))
+        return sorted(found)
+
     def _bases(self, repository: str | None) -> Iterator[tuple[str, str]]:
         """Yields (root, directory in which a name of `repository` may lie), in the order of asking."""
         explicit = None if repository is None else self._repositories.get(repository)
@@ -77,6 +91,11 @@ class Roots:
             return
         for root in self._roots:
             yield root, f"{root}/{'info' if repository is None else repository}"
+
+
+def _is_storage(entry: "os.DirEntry[str]") -> bool:
+    """Returns whether a directory is a repository's, even an empty one."""
+    return entry.is_dir() and any(os.path.exists(f"{entry.path}/{name}") for name in _SIGNS)
 
 
 def _directory(path: Path, option: str) -> str:
