@@ -27,6 +27,7 @@ use super::history::HistoryDb;
 use crate::cache::breadcrumb::Breadcrumb;
 use crate::cache::fill::ObjectCache;
 use crate::cache::{Place, Want};
+use crate::catalog::reader::NestedRow;
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Origin;
 
@@ -42,6 +43,14 @@ const BLACKLIST_LIMIT_BYTES: u64 = 1 << 20;
 const HISTORY_LIMIT_BYTES: u64 = 256 << 20;
 /// Largest catalog that is fetched, uncompressed.
 pub const CATALOG_LIMIT_BYTES: u64 = 4 << 30;
+
+/// Returns the want of a catalog that a manifest, a mount or another catalog names.
+pub fn catalog_want(fqrn: &str, catalog: &NestedRow, place: Place) -> Want {
+    let size_bytes = (catalog.size_bytes > 0).then_some(catalog.size_bytes);
+    let id = ObjectId::new(catalog.hash, ObjectKind::Catalog);
+    Want { size_bytes, place, ..Want::bounded(id, CATALOG_LIMIT_BYTES) }
+        .labelled(format!("file catalog at {fqrn}:{} ({})", catalog.path, catalog.hash))
+}
 
 /// Which revision to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
