@@ -1,7 +1,7 @@
 """Cold starts: what is fetched before it is asked for, what that saves, and what it may cost in vain.
 
-Judged by the requests that a server saw and by the client's counters, never by seconds: whether a guess was early enough
-depends on the machine, whether it was made does not.
+Judged by the requests that a server saw and by the client's counters, never by seconds: whether a guess was early
+enough depends on the machine, whether it was made does not.
 """
 
 import os
@@ -107,9 +107,7 @@ def test_one_parameter_switches_everything_off(served: tuple[Publisher, Server],
 
 
 @pytest.mark.parametrize("pattern", ["one of each directory", "here and there", "nothing at all"])
-def test_waste_keeps_to_its_bound(
-    served: tuple[Publisher, Server], mount: Mount, tmp_path: Path, pattern: str
-) -> None:
+def test_waste_keeps_to_its_bound(served: tuple[Publisher, Server], mount: Mount, tmp_path: Path, pattern: str) -> None:
     publisher, running = served
     settings = publisher.client_settings(running.url, tmp_path / "cache", NEARFS_PREFETCH_BUDGET="1")
     point = mount(publisher.fqrn, settings)
