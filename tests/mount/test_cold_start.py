@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import misbehaving, mounts
 from tests.support.publishing import Publisher
 from tests.support.serving import Server
 from tests.support.waiting import wait_until
@@ -182,3 +183,26 @@ def test_guesses_that_fail_hurt_nobody(served: tuple[Publisher, Server], mount: 
     assert seen["prefetch_neighbours_asked"] > 0
     with pytest.raises(OSError, match="Input/output error"):
         flat[50].read_bytes()
+
+
+def test_guesses_to_a_silent_host_end_with_their_reader_and_with_the_mount(
+    served: tuple[Publisher, Server], mount: Mount, tmp_path: Path
+) -> None:
+    publisher, running = served
+    impatient = {"CVMFS_TIMEOUT_DIRECT": "2", "CVMFS_MAX_RETRIES": "0"}
+    with misbehaving.box(running.url) as mirror:
+        point = mount(publisher.fqrn, publisher.client_settings(mirror.url, tmp_path / "cache", **impatient))
+        flat = sorted((point / "flat").iterdir())
+        pid = int(os.getxattr(point, "user.pid"))
+        assert len(flat[0].read_bytes()) == 700
+        with mirror.being("silent"):
+            with pytest.raises(OSError, match="Input/output error"):
+                flat[1].read_bytes()
+            assert settle(point)["prefetch_neighbours_asked"] > 0
+            assert len(mirror.asked) > len(running.requests()) + 1, "guesses had been sent"
+        assert len(flat[1].read_bytes()) == 700
+        assert counters(point)["prefetch_pending_bytes"] == 0, "nothing is guessed for a while after a failure"
+        with mirror.being("silent"):
+            # The client ends although a request of its own may still be under way.
+            mounts.unmount(point)
+            wait_until(lambda: not Path(f"/proc/{pid}").exists(), LIMIT_S, "the client has ended")

@@ -20,7 +20,7 @@ const AIR_BYTES: u64 = 768 << 10;
 /// Threads end after this time without work.
 const IDLE: Duration = Duration::from_secs(5);
 /// Guesses that wait for their turn.
-const QUEUE_MAX: usize = 1024;
+const QUEUE_MAX: usize = 2048;
 /// After a failure, nothing is guessed for this time: whoever waits has the line, and the hosts, for themselves.
 const REST: Duration = Duration::from_secs(10);
 /// How long the end of the threads is waited for. They only have to notice.

@@ -156,18 +156,13 @@ impl Prefetcher {
         want: impl Fn(RowId) -> Option<Want>,
     ) {
         let catalog = u64::from(view.catalog.since) << 32 | u64::from(view.catalog.id.0);
-        let (candidates, room) = planner.lock().plan(catalog, rows, row.0, event);
-        let mut guessed = 0;
+        let candidates = planner.lock().plan(catalog, rows, row.0, event);
         for candidate in candidates {
-            if guessed == room {
-                break;
-            }
             let Some(want) = want(RowId(candidate)) else { continue };
             let is_guessed = !self.cache.is_cached(&want.id);
             if is_guessed && !self.guess(want.labelled(view.path(RowId(candidate)).to_string()), mechanism) {
                 break;
             }
-            guessed += usize::from(is_guessed);
             planner.lock().planned(catalog, rows, candidate, is_guessed);
         }
     }
