@@ -153,7 +153,7 @@ def test_chunks_of_a_file_read_in_order_are_fetched_ahead(
         {"CVMFS_USE_FILE_CHUNKING": "true", "CVMFS_MIN_CHUNK_SIZE": "262144", "CVMFS_AVG_CHUNK_SIZE": "524288"}
         | {"CVMFS_MAX_CHUNK_SIZE": "1048576"}
     )
-    content = NOISE.randbytes(12 << 20)
+    content = NOISE.randbytes(24 << 20)
     with publisher.transaction() as tree:
         (tree / "large").write_bytes(content)
     running = server(publisher.storage.parent)

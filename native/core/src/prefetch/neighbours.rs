@@ -25,13 +25,15 @@ const WINDOW_MAX: usize = 1024;
 /// A directory's window doubles so often at most.
 const DOUBLINGS_MAX: u32 = 6;
 /// So many unused guesses in a directory are many.
-const MANY_UNUSED: usize = 64;
+const MANY_UNUSED: usize = 128;
 /// Families that are watched; the one that was idle for longest goes.
 const FAMILIES_MAX: usize = 64;
 /// Rows that are looked at for one plan.
 const LOOKED_AT_MAX: usize = 4096;
 /// Rows that a family remembers to have guessed or found.
 const SEEN_MAX: usize = 1 << 16;
+/// Directories that a family remembers: a program reads one amid another.
+const DIRECTORIES_MAX: usize = 8;
 /// Endings that a family remembers.
 const KINDS_MAX: usize = 8;
 
@@ -50,7 +52,7 @@ pub trait Rows {
 /// Which family: its catalog, and the row of the directory above.
 pub type FamilyKey = (u64, u32);
 
-/// The directory of a family in which something was read last.
+/// A directory of a family in which something was read.
 #[derive(Debug, Default)]
 struct Directory {
     row: u32,
@@ -64,7 +66,8 @@ struct Directory {
 #[derive(Debug)]
 struct Family {
     key: FamilyKey,
-    last: Directory,
+    /// The one that was read last is last.
+    directories: VecDeque<Directory>,
     misses: u32,
     /// Two files of one directory, or three of the family, had to be waited for.
     is_going: bool,
@@ -98,9 +101,9 @@ impl Neighbours {
     pub fn plan(&mut self, catalog: u64, rows: &impl Rows, row: u32, event: Event) -> Vec<u32> {
         let directory = rows.parent(row);
         let key = (catalog, rows.parent(directory));
-        let family = self.family(key, directory);
+        let family = self.family(key);
         family.note(rows, row, event);
-        let mut own = family.last.window().saturating_sub(family.last.unused);
+        let mut own = family.directories.back().map_or(0, Directory::room);
         let mut others = if family.is_going { family.window.saturating_sub(family.unused) } else { 0 };
         if own + others == 0 {
             return Vec::new();
@@ -123,13 +126,15 @@ impl Neighbours {
         if let Some(family) = self.families.iter_mut().rev().find(|family| family.key == key) {
             family.seen.insert(row);
             family.unused += usize::from(is_guessed);
-            family.last.unused += usize::from(is_guessed && family.last.row == directory);
+            if let Some(own) = family.directories.iter_mut().rev().find(|own| own.row == directory) {
+                own.unused += usize::from(is_guessed);
+            }
         }
     }
 
-    fn family(&mut self, key: FamilyKey, directory: u32) -> &mut Family {
+    fn family(&mut self, key: FamilyKey) -> &mut Family {
         let found = self.families.iter().rposition(|family| family.key == key);
-        let family = found.and_then(|at| self.families.remove(at)).unwrap_or_else(|| Family::new(key, directory));
+        let family = found.and_then(|at| self.families.remove(at)).unwrap_or_else(|| Family::new(key));
         if self.families.len() >= FAMILIES_MAX {
             self.families.pop_front();
         }
@@ -143,6 +148,10 @@ impl Directory {
     /// Returns how many guesses of this directory may lie unused.
     fn window(&self) -> usize {
         if self.misses < 2 { 0 } else { WINDOW_START << self.doublings }
+    }
+
+    fn room(&self) -> usize {
+        self.window().saturating_sub(self.unused)
     }
 
     fn note(&mut self, event: Event) {
@@ -159,10 +168,10 @@ impl Directory {
 }
 
 impl Family {
-    fn new(key: FamilyKey, directory: u32) -> Self {
+    fn new(key: FamilyKey) -> Self {
         Self {
             key,
-            last: Directory { row: directory, ..Directory::default() },
+            directories: VecDeque::new(),
             misses: 0,
             is_going: false,
             whole: 0,
@@ -174,12 +183,7 @@ impl Family {
     }
 
     fn note(&mut self, rows: &impl Rows, row: u32, event: Event) {
-        let directory = rows.parent(row);
-        if directory != self.last.row {
-            self.leave(rows);
-            self.last = Directory { row: directory, ..Directory::default() };
-        }
-        self.last.note(event);
+        let has_two_misses = self.enter(rows, rows.parent(row), event);
         let kind = kind(rows.name(row));
         if !self.kinds.iter().any(|known| **known == *kind) {
             self.kinds.truncate(KINDS_MAX - 1);
@@ -199,16 +203,34 @@ impl Family {
                     self.window = (self.window / 2).max(1);
                 }
                 self.misses += 1;
-                self.is_going |= self.last.misses >= 2 || self.misses >= 3;
+                self.is_going |= has_two_misses || self.misses >= 3;
             }
         }
     }
 
-    /// Learns from what was read of a directory that is left now.
+    /// Takes note of an event in a directory; says whether two of its files had to be waited for.
+    fn enter(&mut self, rows: &impl Rows, row: u32, event: Event) -> bool {
+        let known = self.directories.iter().rposition(|directory| directory.row == row);
+        let known = known.and_then(|at| self.directories.remove(at));
+        let mut directory = known.unwrap_or_else(|| {
+            self.leave(rows);
+            Directory { row, ..Directory::default() }
+        });
+        directory.note(event);
+        let has_two_misses = directory.misses >= 2;
+        if self.directories.len() >= DIRECTORIES_MAX {
+            self.directories.pop_front();
+        }
+        self.directories.push_back(directory);
+        has_two_misses
+    }
+
+    /// Learns from what was read of the last directory, which is left for one that was not read before.
     fn leave(&mut self, rows: &impl Rows) {
-        let children = rows.children(self.last.row).take(LOOKED_AT_MAX);
+        let Some(last) = self.directories.back() else { return };
+        let children = rows.children(last.row).take(LOOKED_AT_MAX);
         let files = children.filter(|at| rows.is_small_file(*at) && self.knows_kind(rows.name(*at))).count();
-        if self.last.reads as usize * 4 >= files * 3 {
+        if last.reads as usize * 4 >= files * 3 {
             self.whole += 1;
             if self.whole >= 2 {
                 self.window = (self.window * 4).min(WINDOW_MAX);
@@ -225,13 +247,16 @@ impl Family {
     }
 }
 
-/// Returns a name's ending with its dot; nothing for a version number and the like.
+/// Returns a name's ending with its dot, and the tag before it if there is one, such as `.cpython-311` or `.opt-2`;
+/// nothing for a version number and the like.
 fn kind(name: &[u8]) -> &[u8] {
-    let at = name.iter().rposition(|byte| *byte == b'.');
-    match at.map(|at| &name[at..]) {
-        Some(ending) if ending.get(1).is_some_and(u8::is_ascii_alphabetic) => ending,
-        _ => b"",
-    }
+    let before = |end: usize| name[..end].iter().rposition(|byte| *byte == b'.');
+    let begins_as_word = |at: usize| name.get(at + 1).is_some_and(u8::is_ascii_alphabetic);
+    let Some(ending) = before(name.len()).filter(|at| begins_as_word(*at)) else { return b"" };
+    let is_tag = |at: &usize| {
+        begins_as_word(*at) && name[*at..ending].iter().any(|byte| !byte.is_ascii_alphabetic() && *byte != b'.')
+    };
+    &name[before(ending).filter(is_tag).unwrap_or(ending)..]
 }
 
 /// Returns the entries of a file's directory after it, before it, then those of the directories after its own, then of
@@ -357,6 +382,14 @@ mod tests {
         assert_eq!(kind(b"1.2.3.lua"), b".lua");
         assert_eq!(kind(b".modulerc"), b".modulerc");
         assert_eq!(kind(b"README"), b"");
+        assert_eq!(kind(b""), b"");
+    }
+
+    #[test]
+    fn tags_tell_kinds_apart() {
+        assert_eq!(kind(b"os.cpython-311.pyc"), b".cpython-311.pyc");
+        assert_eq!(kind(b"os.cpython-311.opt-2.pyc"), b".opt-2.pyc");
+        assert_eq!(kind(b"org.example.Viewer.desktop"), b".desktop");
     }
 
     #[test]
