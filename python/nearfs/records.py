@@ -203,6 +203,16 @@ class Network(TypedDict):
     external: External
 
 
+class Prefetch(TypedDict):
+    """What is fetched before it is asked for; `requests` are those that are under way at a time."""
+
+    neighbours: bool
+    catalogs: bool
+    readahead: bool
+    budget_bytes: int
+    requests: int
+
+
 class MountRequest(TypedDict):
     """Which revision of which repository is shown how, and where it is mounted. Times in seconds."""
 
@@ -214,6 +224,7 @@ class MountRequest(TypedDict):
     auto_update: bool
     max_ttl_s: int | None
     catalog_bytes: int
+    prefetch: Prefetch
     cache_dir: str | os.PathLike[str]
     is_shared_cache: bool
     alien_cache: str | os.PathLike[str] | None

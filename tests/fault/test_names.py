@@ -47,7 +47,7 @@ def settings(
     served: tuple[Publisher, Server], names: NameServer, proxy: Box, cache: Path, **more: str
 ) -> dict[str, str]:
     publisher, running = served
-    return publisher.client_settings(
+    return publisher.demand_settings(
         running.url,
         cache,
         CVMFS_HTTP_PROXY=f"http://{NAME}:{proxy.url.rsplit(':', 1)[1]}",

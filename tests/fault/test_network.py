@@ -63,7 +63,7 @@ def content(number: int) -> str:
 def settings(publisher: Publisher, hosts: str, cache: Path, **more: str) -> dict[str, str]:
     timeouts = {"CVMFS_TIMEOUT": str(TIMEOUT_S), "CVMFS_TIMEOUT_DIRECT": str(TIMEOUT_S)}
     backoff = {"CVMFS_BACKOFF_INIT": "1", "CVMFS_BACKOFF_MAX": "1"}
-    return publisher.client_settings(hosts, cache, **(timeouts | backoff | more))
+    return publisher.demand_settings(hosts, cache, **(timeouts | backoff | more))
 
 
 @contextlib.contextmanager

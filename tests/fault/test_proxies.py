@@ -32,7 +32,7 @@ def served(publisher: Publisher, server: Callable[[Path], Server]) -> tuple[Publ
 
 
 def settings(publisher: Publisher, url: str, cache: Path, proxies: str) -> dict[str, str]:
-    return {**publisher.client_settings(url, cache), "CVMFS_HTTP_PROXY": proxies, "CVMFS_MAX_RETRIES": "0"}
+    return {**publisher.demand_settings(url, cache), "CVMFS_HTTP_PROXY": proxies, "CVMFS_MAX_RETRIES": "0"}
 
 
 def read_all(point: Path, numbers: range) -> None:

@@ -104,7 +104,7 @@ def test_fallback_proxies_stand_for_direct(served: Served, mount: Mount, tmp_pat
     publisher, running = served
     with proxying() as fallback:
         dead = f"http://127.0.0.1:{free_port()}"
-        settings = publisher.client_settings(running.url, tmp_path / "cache", CVMFS_MAX_RETRIES="0")
+        settings = publisher.demand_settings(running.url, tmp_path / "cache", CVMFS_MAX_RETRIES="0")
         settings |= {"CVMFS_HTTP_PROXY": f"{dead};DIRECT", "CVMFS_FALLBACK_PROXY": fallback.url}
         point = mount(publisher.fqrn, settings)
         read(point, *range(4))
@@ -116,7 +116,7 @@ def test_fallback_proxies_stand_for_direct(served: Served, mount: Mount, tmp_pat
 def test_sharding_uses_all_proxies_of_a_group(served: Served, mount: Mount, tmp_path: Path) -> None:
     publisher, running = served
     with proxying() as one, proxying() as two:
-        settings = publisher.client_settings(running.url, tmp_path / "cache", CVMFS_PROXY_SHARD="yes")
+        settings = publisher.demand_settings(running.url, tmp_path / "cache", CVMFS_PROXY_SHARD="yes")
         point = mount(publisher.fqrn, settings | {"CVMFS_HTTP_PROXY": f"{one.url}|{two.url}"})
         read(point, *range(COUNT))
         objects = [[url for url in proxy.asked if "/data/" in url] for proxy in (one, two)]
@@ -134,7 +134,7 @@ def test_the_first_host_is_tried_again_after_the_configured_time(served: Served,
     with box(running.url) as first:
         hosts = f"{first.url};{running.url}"
         more = {"CVMFS_HOST_RESET_AFTER": str(RESET_S), "CVMFS_MAX_RETRIES": "0"}
-        point = mount(publisher.fqrn, publisher.client_settings(hosts, tmp_path / "cache", **more))
+        point = mount(publisher.fqrn, publisher.demand_settings(hosts, tmp_path / "cache", **more))
         first.behaviour = "503"
         read(point, 0)
         assert attribute(point, "host").startswith(running.url)
@@ -158,7 +158,7 @@ def test_the_first_proxy_group_is_tried_again_after_the_configured_time(
     publisher, running = served
     with proxying() as first, proxying() as second:
         more = {"CVMFS_PROXY_RESET_AFTER": str(RESET_S), "CVMFS_MAX_RETRIES": "0"}
-        settings = publisher.client_settings(running.url, tmp_path / "cache", **more)
+        settings = publisher.demand_settings(running.url, tmp_path / "cache", **more)
         point = mount(publisher.fqrn, settings | {"CVMFS_HTTP_PROXY": f"{first.url};{second.url}"})
         first.is_broken = True
         read(point, 0)
@@ -183,7 +183,7 @@ def test_a_client_that_never_gives_up_waits_for_its_host_and_lets_the_killed_go(
     publisher, running = served
     with box(running.url) as host:
         more = {"CVMFS_FAILOVER_INDEFINITELY": "yes", "CVMFS_MAX_RETRIES": "0", "CVMFS_BACKOFF_MAX": "1"}
-        point = mount(publisher.fqrn, publisher.client_settings(host.url, tmp_path / "cache", **more))
+        point = mount(publisher.fqrn, publisher.demand_settings(host.url, tmp_path / "cache", **more))
         host.behaviour = "refuse"
         found: list[str] = []
         reader = threading.Thread(target=lambda: found.append((point / "file-0").read_text()))
@@ -206,7 +206,7 @@ def test_hosts_are_sorted_by_distance_and_limited_in_number(served: Served, moun
         far = near.url.replace("127.0.0.1", "localhost")
         near.order = b"1,2\n"  # of the names as they are sorted: 127.0.0.1, localhost
         more = {"CVMFS_USE_GEOAPI": "yes", "CVMFS_PROXY_TEMPLATE": "here"}
-        settings = publisher.client_settings(f"{far};{near.url}", tmp_path / "cache", **more)
+        settings = publisher.demand_settings(f"{far};{near.url}", tmp_path / "cache", **more)
         point = mount(publisher.fqrn, settings)
         assert [path for path in near.asked if "/geo/here/127.0.0.1,localhost" in path]
         base = f"/cvmfs/{publisher.fqrn}"
@@ -221,7 +221,7 @@ def test_redirects_are_followed_where_that_is_wanted(served: Served, mount: Moun
     with front(running.url) as host:
         host.away = running.url
         more = {"CVMFS_FOLLOW_REDIRECTS": "yes", "CVMFS_MAX_RETRIES": "0"}
-        point = mount(publisher.fqrn, publisher.client_settings(host.url, tmp_path / "cache", **more))
+        point = mount(publisher.fqrn, publisher.demand_settings(host.url, tmp_path / "cache", **more))
         read(point, *range(COUNT))
         asked = [path for path in host.asked if "/data/" in path]
         assert len(asked) >= COUNT
@@ -235,7 +235,7 @@ def test_hosts_are_told_what_is_configured(
     monkeypatch.setenv("CERNVM_UUID", "a-machine-of-ours")
     with front(running.url) as host:
         more = {"CVMFS_HTTP_TRACING": "yes", "CVMFS_HTTP_TRACING_HEADERS": "site:Meyrin|bad line|x:1"}
-        read(mount(publisher.fqrn, publisher.client_settings(host.url, tmp_path / "cache", **more)), 0)
+        read(mount(publisher.fqrn, publisher.demand_settings(host.url, tmp_path / "cache", **more)), 0)
         assert host.headers
         for headers in host.headers:
             assert headers["user-agent"].startswith("cvmfs Fuse 2.12.0")
@@ -243,5 +243,5 @@ def test_hosts_are_told_what_is_configured(
             assert (headers["x-cvmfs-site"], headers["x-cvmfs-x"]) == ("Meyrin", "1")
         before = len(host.headers)
         own = {"CVMFS_CACHE_BASE": str(tmp_path / "other")}
-        read(mount(publisher.fqrn, publisher.client_settings(host.url, tmp_path / "cache") | own), 0)
+        read(mount(publisher.fqrn, publisher.demand_settings(host.url, tmp_path / "cache") | own), 0)
         assert not any(name.startswith("x-cvmfs") for headers in host.headers[before:] for name in headers)

@@ -147,7 +147,7 @@ def way(lab: Lab, role: Role, cache: Path, *, is_only: bool) -> Iterator[Way]:
             made = stack.enter_context(start(lab.struck_cable, None))
             others = [] if is_only else [stack.enter_context(start(lab.good_cable, None)).url]
             more["CVMFS_HTTP_PROXY"] = ";".join([made.url, *others])
-        yield Way(lab, made, lab.publisher.client_settings(lab.origin.url, cache, **more))
+        yield Way(lab, made, lab.publisher.demand_settings(lab.origin.url, cache, **more))
 
 
 @contextlib.contextmanager

@@ -92,6 +92,13 @@ class Publisher:
             **more,
         }
 
+    def demand_settings(self, hosts: str, cache: Path, **more: str) -> dict[str, str]:
+        """Returns `client_settings` of a client that asks for nothing but what somebody waits for.
+
+        For tests that count requests, or need a file to be missing when it is read.
+        """
+        return self.client_settings(hosts, cache, NEARFS_PREFETCH="no", **more)
+
 
 def command(*words: str | Path) -> Sequence[str | Path]:
     """Returns the command line of `cvmfs_server` as this Python runs it."""

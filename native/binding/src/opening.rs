@@ -13,6 +13,7 @@ use nearfs_core::cache::{DiskCache, ObjectCache, Quota, Sharing};
 use nearfs_core::client::options::{IdMap, XattrGuard, XattrVisibility};
 use nearfs_core::client::updates::{UpdatePolicy, Updates};
 use nearfs_core::client::{Client, ClientOptions};
+use nearfs_core::prefetch::PrefetchSettings;
 use nearfs_core::repo::snapshot::{Selection, Snapshot, TrustSource};
 use nearfs_core::transport::{self, Origin};
 use nearfs_format::trust::MasterKeys;
@@ -35,6 +36,8 @@ pub(crate) struct Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         self.updates.stop();
+        // Its threads need the sockets.
+        self.client.stop_prefetch();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -45,6 +48,29 @@ type IdPairs = Option<(HashMap<u32, u32>, Option<u32>)>;
 
 fn id_map(pairs: IdPairs) -> IdMap {
     pairs.map_or_else(IdMap::default, |(exact, default)| IdMap { exact, default })
+}
+
+/// What is fetched before it is asked for.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct PrefetchRequest {
+    neighbours: bool,
+    catalogs: bool,
+    readahead: bool,
+    budget_bytes: u64,
+    requests: usize,
+}
+
+impl PrefetchRequest {
+    fn settings(&self) -> PrefetchSettings {
+        PrefetchSettings {
+            neighbours: self.neighbours,
+            catalogs: self.catalogs,
+            readahead: self.readahead,
+            budget_bytes: self.budget_bytes,
+            requests: self.requests,
+        }
+    }
 }
 
 /// Everything a mount is told; filled by name from Python.
@@ -59,6 +85,7 @@ pub(crate) struct MountRequest {
     auto_update: bool,
     max_ttl_s: Option<u64>,
     catalog_bytes: u64,
+    prefetch: PrefetchRequest,
     cache_dir: PathBuf,
     is_shared_cache: bool,
     alien_cache: Option<PathBuf>,
@@ -124,6 +151,7 @@ impl MountRequest {
             raw_symlinks: self.raw_symlinks,
             environment: self.environment.into_iter().map(|(k, v)| (k.into_bytes(), v.into_bytes())).collect(),
             catalog_bytes: self.catalog_bytes,
+            prefetch: self.prefetch.settings(),
             kernel_cache: Duration::from_secs(self.kernel_cache_s),
             xattr_visibility,
             xattr_guard: XattrGuard { names: self.protected_xattrs, gids: self.privileged_gids },

@@ -12,6 +12,7 @@ pub mod client;
 mod database;
 pub mod error;
 pub mod journal;
+pub mod prefetch;
 pub mod progress;
 pub mod publish;
 pub mod replica;

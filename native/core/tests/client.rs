@@ -15,6 +15,7 @@ use nearfs_core::cache::fill::ObjectCache;
 use nearfs_core::client::filesystem::{FsError, Refusal};
 use nearfs_core::client::options::{ClientOptions, IdMap, XattrGuard, XattrVisibility};
 use nearfs_core::client::{Attr, Client, Fh, FileSystem, Ino};
+use nearfs_core::prefetch::PrefetchSettings;
 use nearfs_core::progress::Progress;
 use nearfs_core::publish::{self, BaseRevision, NewRepository, PublishSettings, Source};
 use nearfs_core::repo::snapshot::Snapshot;
@@ -83,6 +84,7 @@ impl Site {
             raw_symlinks: false,
             environment: [(b"FLAVOUR".to_vec(), b"spicy".to_vec())].into(),
             catalog_bytes: 1 << 20,
+            prefetch: PrefetchSettings::default(),
             kernel_cache: std::time::Duration::from_secs(60),
             xattr_visibility: XattrVisibility::RootOnly,
             xattr_guard: XattrGuard::default(),

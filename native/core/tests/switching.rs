@@ -18,6 +18,7 @@ use nearfs_core::catalog::succession::Changes;
 use nearfs_core::client::filesystem::{FsError, Refusal};
 use nearfs_core::client::options::{ClientOptions, IdMap, XattrGuard, XattrVisibility};
 use nearfs_core::client::{Attr, Client, Fh, FileSystem, Ino};
+use nearfs_core::prefetch::PrefetchSettings;
 use nearfs_core::progress::Progress;
 use nearfs_core::publish::{self, BaseRevision, NewRepository, PublishSettings, Source};
 use nearfs_core::repo::snapshot::Snapshot;
@@ -98,6 +99,7 @@ fn options() -> ClientOptions {
         environment: HashMap::new(),
         // So little that catalogs come and go all the time.
         catalog_bytes: 1,
+        prefetch: PrefetchSettings::default(),
         kernel_cache: Duration::from_secs(60),
         xattr_visibility: XattrVisibility::RootOnly,
         xattr_guard: XattrGuard::default(),

@@ -41,6 +41,7 @@ def build(request: Request, mountpoint: str) -> MountRequest:
         "auto_update": config.auto_update,
         "max_ttl_s": config.max_ttl_s,
         "catalog_bytes": CATALOG_MEMORY_BYTES,
+        "prefetch": config.prefetch,
         "cache_dir": config.cache_dir,
         "is_shared_cache": config.shared_cache,
         "alien_cache": config.alien_cache,

@@ -11,14 +11,14 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nearfs.config import network, process, values
+from nearfs.config import network, prefetch, process, values
 from nearfs.errors import InitCode, InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nearfs.config.layers import Settings
-    from nearfs.records import Network
+    from nearfs.records import Network, Prefetch
 
 DEFAULT_CACHE_BASE = "/var/lib/cvmfs"
 _MAX_SECONDS = 1 << 31
@@ -62,6 +62,7 @@ class ClientConfig:
     repository_date: int | None
     auto_update: bool
     max_ttl_s: int | None
+    prefetch: Prefetch
     kcache_timeout_s: int
     claim_ownership: bool
     check_permissions: bool
@@ -112,6 +113,7 @@ def client_config(settings: Settings) -> ClientConfig:
         repository_date=values.date(settings, "CVMFS_REPOSITORY_DATE"),
         auto_update=settings.get("CVMFS_AUTO_UPDATE") is None or settings.is_on("CVMFS_AUTO_UPDATE"),
         max_ttl_s=max_ttl_minutes * 60 or None,
+        prefetch=prefetch.read(settings),
         kcache_timeout_s=max(0, kcache_timeout),
         claim_ownership=settings.is_on("CVMFS_CLAIM_OWNERSHIP"),
         check_permissions=settings.is_on("CVMFS_CHECK_PERMISSIONS"),

@@ -25,7 +25,7 @@ use super::want::{Place, Want};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::caller::Wait;
 use crate::transport::origin::roll;
-use crate::transport::{Interrupt, Origin};
+use crate::transport::{Interrupt, Origin, Request};
 
 /// Content up to this size passes through memory: inflating in one call is several times faster.
 const MAX_IN_MEMORY_BYTES: u64 = 1 << 20;
@@ -45,6 +45,8 @@ pub struct FillCounters {
     pub failures: u64,
     /// Bytes of content that were fetched.
     pub bytes: u64,
+    /// Stored bytes that were fetched because somebody waited for them, and not ahead.
+    pub demanded_bytes: u64,
     /// Objects of the cache that were found damaged while they were read, and fetched again.
     pub damaged: u64,
 }
@@ -56,6 +58,7 @@ struct Counts {
     fetches: AtomicU64,
     failures: AtomicU64,
     bytes: AtomicU64,
+    demanded: AtomicU64,
     damaged: AtomicU64,
 }
 
@@ -126,6 +129,7 @@ impl ObjectCache {
             fetches: read(&self.counts.fetches),
             failures: read(&self.counts.failures),
             bytes: read(&self.counts.bytes),
+            demanded_bytes: read(&self.counts.demanded),
             damaged: read(&self.counts.damaged),
         }
     }
@@ -210,9 +214,31 @@ impl ObjectCache {
         }
     }
 
+    /// Fetches an object that nobody waits for yet; returns its stored size in bytes, or `None` where it is there
+    /// already or on its way.
+    ///
+    /// Whoever asks for the object meanwhile waits for this fetch; should it fail, or `interrupt` be cancelled, they
+    /// fetch it themselves, so that no guess decides what a host is worth.
+    pub fn fetch_ahead(&self, want: &Want, interrupt: &Interrupt) -> Result<Option<u64>> {
+        want.check_size()?;
+        match self.flights.board(&Self::key(want), Duration::ZERO, || false) {
+            Boarding::Pilot(pilot) if !self.is_cached(&want.id) => {
+                let request = Request { is_guess: true, ..want.request(interrupt) };
+                let (object, stored_bytes) = self.fetch(want, &request)?;
+                pilot.land(Ok(object));
+                Ok(Some(stored_bytes))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn key(want: &Want) -> Key {
+        (want.id, want.compression, want.size_bytes, want.place.clone())
+    }
+
     /// Returns an object that is not there, fetched by this thread or by another one.
     fn fetch_once(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
-        let key: Key = (want.id, want.compression, want.size_bytes, want.place.clone());
+        let key = Self::key(want);
         let begun = Instant::now();
         loop {
             let left = WAIT_LIMIT.saturating_sub(begun.elapsed());
@@ -223,7 +249,10 @@ impl ObjectCache {
                         pilot.land(Ok(object.clone()));
                         return Ok(object);
                     }
-                    let outcome = self.fetch(want, interrupt);
+                    let outcome = self.fetch(want, &want.request(interrupt)).map(|(object, stored_bytes)| {
+                        self.counts.demanded.fetch_add(stored_bytes, Ordering::Relaxed);
+                        object
+                    });
                     if matches!(&outcome, Err(error) if error.kind() == ErrorKind::Cancelled) {
                         return outcome;
                     }
@@ -279,15 +308,16 @@ impl ObjectCache {
         copied(error)
     }
 
-    fn fetch(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
+    /// Returns the object, and how many stored bytes came.
+    fn fetch(&self, want: &Want, request: &Request) -> Result<(CachedObject, u64)> {
         self.counts.fetches.fetch_add(1, Ordering::Relaxed);
-        let object = if want.content_limit() <= MAX_IN_MEMORY_BYTES {
-            self.fetch_at_once(want, interrupt)?
+        let fetched = if want.content_limit() <= MAX_IN_MEMORY_BYTES {
+            self.fetch_at_once(want, request)?
         } else {
-            self.fetch_streaming(want, interrupt)?
+            self.fetch_streaming(want, request)?
         };
-        self.counts.bytes.fetch_add(object.size_bytes(), Ordering::Relaxed);
-        Ok(object)
+        self.counts.bytes.fetch_add(fetched.0.size_bytes(), Ordering::Relaxed);
+        Ok(fetched)
     }
 
     fn origin_of(&self, want: &Want) -> Result<&Origin> {
@@ -299,20 +329,20 @@ impl ObjectCache {
         })
     }
 
-    fn fetch_at_once(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
+    fn fetch_at_once(&self, want: &Want, request: &Request) -> Result<(CachedObject, u64)> {
         let mut sink = StoredSink::new(want.id);
-        self.origin_of(want)?.fetch(&want.request(interrupt), &mut sink)?;
+        let stored_bytes = self.origin_of(want)?.fetch(request, &mut sink)?.length;
         // The hash was right, so what is wrong from here on is wrong at every host: no reason to fetch again.
         let content = content(want, sink.into_bytes())?;
         let mut pending = self.disk.begin(&want.id, content.len() as u64)?;
         pending.write(&content)?;
-        self.keep(want, pending)
+        Ok((self.keep(want, pending)?, stored_bytes))
     }
 
-    fn fetch_streaming(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
+    fn fetch_streaming(&self, want: &Want, request: &Request) -> Result<(CachedObject, u64)> {
         let mut sink = StreamSink::new(&self.disk, want);
-        self.origin_of(want)?.fetch(&want.request(interrupt), &mut sink)?;
-        self.keep(want, sink.into_pending()?)
+        let stored_bytes = self.origin_of(want)?.fetch(request, &mut sink)?.length;
+        Ok((self.keep(want, sink.into_pending()?)?, stored_bytes))
     }
 }
 

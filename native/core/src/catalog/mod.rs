@@ -1,6 +1,7 @@
 //! File catalogs: reading, the decoded index, the tree of nested catalogs, writing.
 
 mod binds;
+pub mod content;
 mod counting;
 mod decoded;
 pub mod index;

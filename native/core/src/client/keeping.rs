@@ -5,11 +5,11 @@
 use nearfs_format::dirent::FileType;
 use nearfs_format::path::RepoPath;
 
-use super::content::{self, Content};
 use super::filesystem::{FileSystem, FsError, Refusal};
 use super::ops::Client;
 use super::types::Ino;
 use crate::cache::Want;
+use crate::catalog::content::{self, Content};
 use crate::error::{Error, ErrorKind, Result};
 
 impl Client {

@@ -3,7 +3,6 @@
 //! [`ops::Client`] answers what a FUSE face, a test or a portable loop asks through [`filesystem::FileSystem`]; inode
 //! numbers come from the catalogs themselves.
 
-mod content;
 pub mod filesystem;
 mod keeping;
 mod namespace;

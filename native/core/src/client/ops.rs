@@ -17,17 +17,17 @@ use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_format::symlink;
 use parking_lot::{Mutex, RwLock};
 
-use crate::cache::Want;
 use crate::cache::fill::ObjectCache;
 use crate::cache::{self, Quota};
+use crate::catalog::content::{self, Content};
 use crate::catalog::index::{CatalogIndex, RowId};
 use crate::catalog::reader::NestedRow;
 use crate::catalog::tree::{CatalogSource, CatalogTree, View};
 use crate::error::{Error, ErrorKind, Result};
-use crate::repo::snapshot::{CATALOG_LIMIT_BYTES, Snapshot};
+use crate::prefetch::Prefetcher;
+use crate::repo::snapshot::{Snapshot, catalog_want};
 use crate::transport::Origin;
 
-use super::content::{self, Content};
 use super::filesystem::{FileSystem, FsError, FsResult, Refusal};
 use super::namespace::{self, Place, Revisions};
 use super::options::ClientOptions;
@@ -84,12 +84,7 @@ impl CatalogSource for CachedCatalogs {
 
     fn load(&self, catalog: &NestedRow, subject: String) -> Result<Arc<CatalogIndex>> {
         let place = if catalog.path.is_root() { self.root_place.clone() } else { cache::Place::Data };
-        let want = Want {
-            place,
-            size_bytes: (catalog.size_bytes > 0).then_some(catalog.size_bytes),
-            ..Want::bounded(ObjectId::new(catalog.hash, ObjectKind::Catalog), CATALOG_LIMIT_BYTES)
-        };
-        let want = want.labelled(format!("file catalog at {}:{} ({})", self.fqrn, catalog.path, catalog.hash));
+        let want = catalog_want(&self.fqrn, catalog, place);
         let name_it = |e: Error| Error::new(e.kind(), "load catalog", subject.as_str()).with_source(e);
         let file = self.cache.with_intact(&want, |file| file.check().map(|()| file.clone())).map_err(name_it)?;
         // Before it is decoded, so that its name stays. Where it cannot be pinned, it is decoded all the same.
@@ -114,6 +109,7 @@ pub struct Client {
     pub(super) cache: Arc<ObjectCache>,
     options: ClientOptions,
     pub(super) files: OpenFiles,
+    ahead: Prefetcher,
     counters: ClientCounters,
     outer: Outer,
     started: Instant,
@@ -133,6 +129,7 @@ impl Client {
         let tree = CatalogTree::open(source, root_hash, root_size, namespace::FIRST_INO, options.catalog_bytes)?;
         Ok(Self {
             revisions: Revisions::new(tree),
+            ahead: Prefetcher::new(Arc::clone(&cache), &options.fqrn, options.prefetch.clone()),
             cache,
             options,
             files: OpenFiles::default(),
@@ -195,6 +192,7 @@ impl Client {
             all.push(("cache_evicted_bytes".to_owned(), quota.evicted_bytes));
             all.push(("cache_refused".to_owned(), quota.refused));
         }
+        all.extend(self.ahead.counters());
         all.extend(self.outer.0.get().map(|counters| counters()).unwrap_or_default());
         all
     }
@@ -233,6 +231,11 @@ impl Client {
         self.cache.counters().bytes
     }
 
+    /// Ends what is fetched ahead, for good: before the network goes. Bounded.
+    pub fn stop_prefetch(&self) {
+        self.ahead.stop();
+    }
+
     /// Returns how many files are open.
     pub fn open_files(&self) -> usize {
         self.files.len()
@@ -247,6 +250,9 @@ impl Client {
         let place = self.entry(ino)?;
         if place.view.index.row(place.row).file_type != FileType::Directory {
             return Err(Refusal::NotADirectory.into());
+        }
+        if !place.tree.is_below_loaded(&place.view, place.row) {
+            self.ahead.catalog_asked(&place.view, place.row);
         }
         Ok(place.below()?)
     }
@@ -325,7 +331,17 @@ impl Client {
             Content::Chunked(chunks) => return Ok((OpenFile::chunked(path(), chunks), direct_io)),
             Content::Whole(want) => want,
         };
-        match self.cache.open_for(&want, path) {
+        let mut is_there = true;
+        let opened = self.cache.open_for(&want, || {
+            // Before it is waited for: what comes after it comes along.
+            is_there = false;
+            self.ahead.file_asked(view, *row, &want.id, false);
+            path()
+        });
+        if is_there {
+            self.ahead.file_asked(view, *row, &want.id, true);
+        }
+        match opened {
             Ok(object) => Ok((OpenFile::Whole { want, object: Mutex::new(object) }, direct_io)),
             // A file that its catalog names exists: an object that is missing is a broken repository, not ENOENT.
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -397,7 +413,7 @@ impl FileSystem for Client {
 
     fn read(&self, fh: Fh, offset: u64, size: u32, into: &mut Vec<u8>) -> FsResult<()> {
         let file = self.files.get(fh.0).ok_or(Refusal::BadHandle)?;
-        self.counted(file.content.read(&self.cache, offset, size as usize, into).map_err(FsError::from))
+        self.counted(file.content.read(&self.cache, &self.ahead, offset, size as usize, into).map_err(FsError::from))
     }
 
     fn release(&self, fh: Fh) {
@@ -412,6 +428,7 @@ impl FileSystem for Client {
     ) -> FsResult<()> {
         let Place { view, row, .. } = self.counted(self.listed(directory, from))?;
         if from == 0 {
+            self.ahead.listed(&view, row);
             let attr = self.getattr(directory)?;
             if sink(&ListedEntry { name: b".", attr, next: 1 }).is_break() {
                 return Ok(());

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use crate::prefetch::PrefetchSettings;
+
 /// When magic extended attributes are listed; reading them always works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum XattrVisibility {
@@ -71,6 +73,8 @@ pub struct ClientOptions {
     pub kernel_cache: Duration,
     /// About how much memory the decoded nested catalogs may take, bytes.
     pub catalog_bytes: u64,
+    /// What is fetched before it is asked for.
+    pub prefetch: PrefetchSettings,
     /// Where magic attributes are listed.
     pub xattr_visibility: XattrVisibility,
     /// Who may read which of them.

@@ -11,12 +11,14 @@ use std::sync::Arc;
 use nearfs_format::object::{ObjectId, ObjectKind};
 use parking_lot::Mutex;
 
-use super::content::Chunks;
 use super::types::{Attr, Ino};
 use crate::cache::Want;
 use crate::cache::cached::CachedObject;
 use crate::cache::fill::ObjectCache;
+use crate::catalog::content::Chunks;
 use crate::error::{Error, ErrorKind, Result};
+use crate::prefetch::Prefetcher;
+use crate::prefetch::readahead::Sequence;
 
 /// Where an open file's bytes are.
 #[derive(Debug)]
@@ -32,13 +34,15 @@ pub(super) enum OpenFile {
         chunks: Chunks,
         /// The chunk read last: sequential readers stay in it.
         last: Mutex<Option<(usize, CachedObject)>>,
+        /// The reads so far, and the first chunk that was not fetched ahead.
+        ahead: Mutex<(Sequence, usize)>,
     },
 }
 
 impl OpenFile {
     /// Opens a chunked file, of which nothing is fetched yet.
     pub(super) fn chunked(path: String, chunks: Chunks) -> Self {
-        Self::Chunked { path, chunks, last: Mutex::default() }
+        Self::Chunked { path, chunks, last: Mutex::default(), ahead: Mutex::default() }
     }
 
     /// Says whether a range can be read without the network.
@@ -54,7 +58,14 @@ impl OpenFile {
     }
 
     /// Reads up to `size` bytes at `offset`; fewer only at the end of the file.
-    pub(super) fn read(&self, cache: &ObjectCache, offset: u64, size: usize, into: &mut Vec<u8>) -> Result<()> {
+    pub(super) fn read(
+        &self,
+        cache: &ObjectCache,
+        prefetcher: &Prefetcher,
+        offset: u64,
+        size: usize,
+        into: &mut Vec<u8>,
+    ) -> Result<()> {
         match self {
             Self::Empty => Ok(()),
             Self::Whole { want, object } => {
@@ -66,7 +77,8 @@ impl OpenFile {
                 }
                 Ok(())
             }
-            Self::Chunked { path, chunks, last } => {
+            Self::Chunked { path, chunks, last, ahead } => {
+                let keep = ahead.lock().0.note(offset, size as u64);
                 let (mut offset, mut left) = (offset, size);
                 while left > 0 {
                     let at = chunks.list.index_at(offset).and_then(|number| Some((number, chunks.want(number)?)));
@@ -76,10 +88,23 @@ impl OpenFile {
                     let object = if let Some(object) = kept {
                         object
                     } else {
-                        let object = cache.open_for(&want, || path.clone()).map_err(|e| lacking(path, e))?;
+                        let mut is_there = true;
+                        let opened = cache.open_for(&want, || {
+                            is_there = false;
+                            prefetcher.chunk_asked(&want.id, false);
+                            path.clone()
+                        });
+                        if is_there {
+                            prefetcher.chunk_asked(&want.id, true);
+                        }
+                        let object = opened.map_err(|e| lacking(path, e))?;
                         *last.lock() = Some((number, object.clone()));
                         object
                     };
+                    if keep > 0 {
+                        let from = ahead.lock().1.max(number + 1);
+                        ahead.lock().1 = prefetcher.read_ahead(chunks, from, offset.saturating_add(keep), path);
+                    }
                     let inside = offset - chunk.offset;
                     let wanted = left.min(usize::try_from(chunk.size - inside).unwrap_or(usize::MAX));
                     let (count, fresh) = append_intact(cache, &want, &object, inside, wanted, into)

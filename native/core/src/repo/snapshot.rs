@@ -4,7 +4,9 @@
 //! catalog together as soon as the manifest is parsed; nothing fetched is used before the signature holds. A manifest
 //! that names the root hash of the breadcrumb was verified when the breadcrumb was written and costs one request; not
 //! where a tag or a date is asked for, since those follow from another field of the manifest, and not where anything is
-//! blacklisted, since that may be newer than the note. Where no host answers, the breadcrumb names the root, too.
+//! blacklisted, since that may be newer than the note. Where that may be so, the manifest is asked for alone, and the
+//! whitelist, if it is needed after all, beside the certificate: no round trip more. Where no host answers, the
+//! breadcrumb names the root, too.
 //!
 //! Threading: one call, which may block as long as its requests may; two short-lived threads run side by side.
 
@@ -25,6 +27,7 @@ use super::history::HistoryDb;
 use crate::cache::breadcrumb::Breadcrumb;
 use crate::cache::fill::ObjectCache;
 use crate::cache::{Place, Want};
+use crate::catalog::reader::NestedRow;
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Origin;
 
@@ -40,6 +43,14 @@ const BLACKLIST_LIMIT_BYTES: u64 = 1 << 20;
 const HISTORY_LIMIT_BYTES: u64 = 256 << 20;
 /// Largest catalog that is fetched, uncompressed.
 pub const CATALOG_LIMIT_BYTES: u64 = 4 << 30;
+
+/// Returns the want of a catalog that a manifest, a mount or another catalog names.
+pub fn catalog_want(fqrn: &str, catalog: &NestedRow, place: Place) -> Want {
+    let size_bytes = (catalog.size_bytes > 0).then_some(catalog.size_bytes);
+    let id = ObjectId::new(catalog.hash, ObjectKind::Catalog);
+    Want { size_bytes, place, ..Want::bounded(id, CATALOG_LIMIT_BYTES) }
+        .labelled(format!("file catalog at {fqrn}:{} ({})", catalog.path, catalog.hash))
+}
 
 /// Which revision to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,9 +273,8 @@ fn standing(cache: &ObjectCache, trust: &Trust, shown: &Shown) -> Result<Standin
     if manifest.fields().revision <= shown.revision {
         return Ok(Standing::Behind);
     }
-    let whitelist = cache.origin().fetch_small(WHITELIST, WHITELIST_LIMIT_BYTES, false).map_err(name_it)?;
     let seen = cache.disk().read_breadcrumb(&trust.fqrn)?;
-    verify(cache, trust, manifest, &whitelist, seen.as_ref()).map(Standing::Newer)
+    verify(cache, trust, manifest, None, seen.as_ref()).map(Standing::Newer)
 }
 
 fn no_tag(trust: &Trust, reason: String) -> Error {
@@ -321,21 +331,28 @@ fn manifest_of_a_host(
     seen: Option<&Breadcrumb>,
     asked: &mut Arc<str>,
 ) -> Result<Arc<ManifestFields>> {
-    let (manifest, whitelist) = latest(cache, trust, seen, asked)?;
+    let may_be_known = known_root(cache, trust, selection, seen).is_some();
+    let (manifest, whitelist) = latest(cache, trust, seen, asked, !may_be_known)?;
     // The breadcrumb vouches for the root hash and nothing else: a tag's revision follows from the history that the
     // manifest names, so there the signature counts.
-    if *selection == Selection::Current
-        && trust.blacklist.is_empty()
-        && let Some(seen) = seen
-        && seen.root_hash == manifest.fields().root_hash
+    if known_root(cache, trust, selection, seen) == Some(manifest.fields().root_hash)
         && manifest.fields().fqrn.as_deref() == Some(trust.fqrn.as_str())
-        && cache.is_cached(&ObjectId::new(seen.root_hash, ObjectKind::Catalog))
     {
         return Ok(Arc::new(manifest.fields().clone()));
     }
-    let whitelist =
-        whitelist.map_err(|e| Error::new(e.kind(), "open repository", trust.fqrn.as_str()).with_source(e))?;
-    verify(cache, trust, manifest, &whitelist, seen)
+    verify(cache, trust, manifest, whitelist, seen)
+}
+
+/// Returns the root that needs no signature any more, where there is one: its catalog is in the cache.
+fn known_root(
+    cache: &ObjectCache,
+    trust: &Trust,
+    selection: &Selection,
+    seen: Option<&Breadcrumb>,
+) -> Option<ContentHash> {
+    let is_enough = *selection == Selection::Current && trust.blacklist.is_empty();
+    let seen = seen.filter(|_| is_enough)?;
+    cache.is_cached(&ObjectId::new(seen.root_hash, ObjectKind::Catalog)).then_some(seen.root_hash)
 }
 
 /// Leaves the way by which something came that does not hold, at this turn (counted from 1); returns whether there is
@@ -354,19 +371,36 @@ fn is_a_lie(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Untrusted | ErrorKind::Corrupt)
 }
 
-/// Checks the chain of trust from the keys to the manifest, and remembers the manifest in the breadcrumb.
+/// Checks the chain of trust from the keys to the manifest, and remembers the manifest in the breadcrumb. A whitelist
+/// that was not asked for yet is asked for beside the certificate.
 fn verify(
     cache: &ObjectCache,
     trust: &Trust,
     unverified: UnverifiedManifest,
-    whitelist: &[u8],
+    whitelist: Option<Result<Vec<u8>>>,
     seen: Option<&Breadcrumb>,
 ) -> Result<Arc<ManifestFields>> {
     refuse_blacklisted(trust, unverified.fields().revision)?;
-    let whitelist = UnverifiedWhitelist::parse(whitelist)
-        .and_then(|w| trust::verify_whitelist(w, &trust.keys, &trust.fqrn, trust.now_s))
-        .map_err(|e| Error::format("verify whitelist of", trust.fqrn.as_str(), e))?;
-    let (certificate, hash) = fetch_certificate(cache, trust, unverified.fields())?;
+    let check = |text: Result<Vec<u8>>| {
+        let text = text.map_err(|e| Error::new(e.kind(), "open repository", trust.fqrn.as_str()).with_source(e))?;
+        UnverifiedWhitelist::parse(&text)
+            .and_then(|w| trust::verify_whitelist(w, &trust.keys, &trust.fqrn, trust.now_s))
+            .map_err(|e| Error::format("verify whitelist of", trust.fqrn.as_str(), e))
+    };
+    let fetch = || cache.origin().fetch_small(WHITELIST, WHITELIST_LIMIT_BYTES, false);
+    let certified = || fetch_certificate(cache, trust, unverified.fields());
+    let (whitelist, (certificate, hash)) = if let Some(text) = whitelist {
+        (check(text)?, certified()?)
+    } else {
+        let (text, certified) = std::thread::scope(|scope| {
+            let text = scope.spawn(fetch);
+            let certified = certified();
+            let died = |_| Err(Error::new(ErrorKind::Internal, "fetch", format!("{WHITELIST}: its thread died")));
+            (text.join().unwrap_or_else(died), certified)
+        });
+        // What is wrong with the whitelist comes first: without it, no certificate means anything.
+        (check(text)?, certified?)
+    };
     let minimum = seen.map_or(0, |seen| seen.published_s);
     let manifest =
         trust::verify_manifest(unverified, &whitelist, &certificate, &hash, &trust.fqrn, minimum, &trust.blacklist)
@@ -381,19 +415,26 @@ fn verify(
     Ok(fields)
 }
 
-/// Fetches manifest and whitelist, from the next host where one is older than what this client has already seen.
+/// Fetches the manifest, and the whitelist if it is to come along, from the next host where one is older than what this
+/// client has already seen.
 fn latest(
     cache: &ObjectCache,
     trust: &Trust,
     seen: Option<&Breadcrumb>,
     asked: &mut Arc<str>,
-) -> Result<(UnverifiedManifest, Result<Vec<u8>>)> {
+    with_whitelist: bool,
+) -> Result<(UnverifiedManifest, Option<Result<Vec<u8>>>)> {
     let origin = cache.origin();
     let seen_revision = seen.and_then(|seen| seen.revision).unwrap_or(0);
     for hosts_left in (0..origin.hosts().len()).rev() {
         *asked = origin.active_host();
-        let [manifest, whitelist] =
-            origin.fetch_two((MANIFEST, MANIFEST_LIMIT_BYTES), (WHITELIST, WHITELIST_LIMIT_BYTES))?;
+        let (manifest, whitelist) = if with_whitelist {
+            let [manifest, whitelist] =
+                origin.fetch_two((MANIFEST, MANIFEST_LIMIT_BYTES), (WHITELIST, WHITELIST_LIMIT_BYTES))?;
+            (manifest, Some(whitelist))
+        } else {
+            (origin.fetch_small(MANIFEST, MANIFEST_LIMIT_BYTES, false), None)
+        };
         let bytes =
             manifest.map_err(|e| Error::new(e.kind(), "open repository", trust.fqrn.as_str()).with_source(e))?;
         let manifest =

@@ -184,7 +184,7 @@ impl HttpTransport {
             Failure::new(FailureClass::Local, error.with_source(e))
         })?;
         let is_address = |address| self.resolver.is_address(endpoint.party, &endpoint.host, address);
-        if let Some(mut connection) = self.pool.take(&endpoint, is_address) {
+        if let Some(mut connection) = self.pool.take(&endpoint, is_address, usize::from(request.is_guess)) {
             match pace.wait(connection.sender.send_request(head.clone())).await {
                 Ok(Ok(response)) => return Ok(Answer { endpoint, connection, response }),
                 Ok(Err(error)) if verdict::may_repeat(&error) => {}

@@ -101,6 +101,9 @@ pub struct Request {
     pub subject: Arc<str>,
     /// Ends the request early.
     pub interrupt: Interrupt,
+    /// Nobody waits for it: it is tried once, says nothing about hosts and proxies, and takes no connection that
+    /// somebody who waits might have had.
+    pub is_guess: bool,
 }
 
 impl Request {
@@ -114,6 +117,7 @@ impl Request {
             expected_length: None,
             subject: Arc::default(),
             interrupt: Interrupt::default(),
+            is_guess: false,
         }
     }
 }

@@ -159,7 +159,7 @@ impl Origin {
                 Ok(fetched) => return Ok(fetched),
                 Err(error) => error,
             };
-            let is_over = !self.is_indefinite || request.interrupt.is_cancelled();
+            let is_over = !self.is_indefinite || request.is_guess || request.interrupt.is_cancelled();
             if is_over || error.kind() != ErrorKind::Unreachable {
                 return Err(error);
             }
@@ -181,6 +181,7 @@ impl Origin {
             let asked_at = Instant::now();
             let failure = match self.try_once(&attempt, &request, sink).await {
                 Ok(fetched) => return Ok(fetched),
+                Err(failure) if request.is_guess => return Err(failure.error),
                 Err(failure) => failure,
             };
             tracing::debug!(error = %failure.error, class = ?failure.class, "attempt failed");
@@ -281,7 +282,7 @@ impl Origin {
             tokio::select! {
                 biased;
                 fetched = &mut fetch => fetched,
-                () = self.grow_impatient(patience, &has_begun) => fetch.await,
+                () = self.grow_impatient(patience, &has_begun), if !request.is_guess => fetch.await,
             }
         };
         let has_begun = has_begun.load(Ordering::Relaxed);

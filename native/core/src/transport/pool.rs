@@ -38,9 +38,18 @@ impl fmt::Debug for Pool {
 
 impl Pool {
     /// Takes the most recently used connection that is still open, and whose address still is one of the endpoint's.
-    pub(super) fn take(&self, endpoint: &Endpoint, is_address: impl Fn(IpAddr) -> bool) -> Option<Connection> {
+    /// Leaves `spare` connections for others.
+    pub(super) fn take(
+        &self,
+        endpoint: &Endpoint,
+        is_address: impl Fn(IpAddr) -> bool,
+        spare: usize,
+    ) -> Option<Connection> {
         let mut idle = self.idle.lock();
         let kept = idle.get_mut(endpoint)?;
+        if kept.len() <= spare {
+            return None;
+        }
         while let Some(Idle { connection, since }) = kept.pop() {
             if connection.sender.is_ready() && since.elapsed() < MAX_IDLE_TIME && is_address(connection.address) {
                 return Some(connection);

@@ -9,13 +9,14 @@ use nearfs_format::dirent::{Compression, EntryFlags};
 use nearfs_format::object::{ObjectId, ObjectKind};
 
 use crate::cache::{Place, Want};
-use crate::catalog::index::RowId;
-use crate::catalog::tree::View;
 use crate::error::{Error, ErrorKind, Result};
+
+use super::index::RowId;
+use super::tree::View;
 
 /// What a regular file consists of.
 #[derive(Debug)]
-pub(super) enum Content {
+pub enum Content {
     /// Nothing: asking for it would cost a round trip.
     Empty,
     /// One object.
@@ -26,8 +27,9 @@ pub(super) enum Content {
 
 /// The parts of a chunked file.
 #[derive(Debug)]
-pub(super) struct Chunks {
-    pub(super) list: ChunkList,
+pub struct Chunks {
+    /// Where each part lies.
+    pub list: ChunkList,
     compression: Compression,
     /// Path without a leading slash, where the content lies outside the repository.
     external: Option<Arc<[u8]>>,
@@ -35,7 +37,7 @@ pub(super) struct Chunks {
 
 impl Chunks {
     /// Returns the object that holds a part; `None` if there are not that many.
-    pub(super) fn want(&self, number: usize) -> Option<Want> {
+    pub fn want(&self, number: usize) -> Option<Want> {
         let chunk = self.list.as_slice().get(number)?;
         let id = ObjectId::new(chunk.hash, ObjectKind::Chunk);
         let mut want = Want::sized(id, self.compression, chunk.size);
@@ -47,7 +49,7 @@ impl Chunks {
 }
 
 /// Returns what the regular file in `row` consists of.
-pub(super) fn of(view: &View, row: RowId) -> Result<Content> {
+pub fn of(view: &View, row: RowId) -> Result<Content> {
     let entry = view.index.row(row);
     let path = || view.path(row);
     let below_root = |path: &[u8]| Arc::from(path.strip_prefix(b"/").unwrap_or(path));

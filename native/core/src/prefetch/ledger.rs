@@ -1,0 +1,278 @@
+//! What guesses cost and earned: the only place that says whether another one may be made.
+//!
+//! Pure bookkeeping, no I/O. The bound: what was fetched ahead and not read yet, together with what is on its way, never
+//! exceeds what was needed, plus the budget. A guess on its way counts with the size of its content, which is more than
+//! it is stored as; once it is there, with what came over the line. What was read counts as needed from then on.
+//!
+//! Threading: under the lock of whoever owns it.
+
+use std::collections::{HashMap, VecDeque};
+
+use nearfs_format::object::ObjectId;
+
+/// Guesses that were not used are remembered up to this number; older ones stay counted as wasted.
+const REMEMBERED_MAX: usize = 1 << 14;
+
+/// Why an object is fetched ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mechanism {
+    /// A small file near those that are read.
+    Neighbours,
+    /// A nested catalog of a directory that is listed, or beside others that are entered.
+    Catalogs,
+    /// A chunk after those that are read.
+    ReadAhead,
+}
+
+impl Mechanism {
+    /// All of them, in the order of [`Ledger::tally`].
+    pub const ALL: [Self; 3] = [Self::Neighbours, Self::Catalogs, Self::ReadAhead];
+
+    /// Its name in counters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Neighbours => "neighbours",
+            Self::Catalogs => "catalogs",
+            Self::ReadAhead => "readahead",
+        }
+    }
+}
+
+/// What one mechanism did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Guesses that were made.
+    pub asked: u64,
+    /// Guesses that were there when somebody asked.
+    pub used: u64,
+    /// Guesses that were still on their way when somebody asked.
+    pub late: u64,
+    /// Guesses that are there and that nobody asked for.
+    pub wasted: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Flying,
+    /// On its way, and somebody waits for it.
+    Awaited,
+    Landed,
+}
+
+#[derive(Debug)]
+struct Guess {
+    mechanism: Mechanism,
+    stage: Stage,
+    bytes: u64,
+}
+
+/// The guesses of one mount.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    budget_bytes: u64,
+    guesses: HashMap<ObjectId, Guess>,
+    /// Those that landed, the oldest first.
+    landed: VecDeque<ObjectId>,
+    used_bytes: u64,
+    unused_bytes: u64,
+    pending_bytes: u64,
+    tallies: [Tally; 3],
+}
+
+impl Ledger {
+    /// Opens a ledger; `budget_bytes` may be wasted beyond what was needed.
+    pub fn new(budget_bytes: u64) -> Self {
+        Self { budget_bytes, ..Self::default() }
+    }
+
+    /// Says whether there is a guess that somebody might use.
+    pub fn is_empty(&self) -> bool {
+        self.guesses.is_empty()
+    }
+
+    /// Says whether an object was guessed and not used yet.
+    pub fn has(&self, id: &ObjectId) -> bool {
+        self.guesses.contains_key(id)
+    }
+
+    /// Bytes fetched ahead that somebody read.
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes
+    }
+
+    /// Bytes fetched ahead that nobody read so far.
+    pub fn unused_bytes(&self) -> u64 {
+        self.unused_bytes
+    }
+
+    /// Bytes of guesses that wait or are on their way, at most.
+    pub fn pending_bytes(&self) -> u64 {
+        self.pending_bytes
+    }
+
+    /// Says what a mechanism did.
+    pub fn tally(&self, mechanism: Mechanism) -> Tally {
+        self.tallies[mechanism as usize]
+    }
+
+    /// Takes note of a guess of `bytes`, if it may be made: there is none for that object, and the bound holds even if
+    /// it is in vain. `demanded_bytes` is what came so far because somebody waited for it.
+    pub fn admit(&mut self, id: ObjectId, mechanism: Mechanism, bytes: u64, demanded_bytes: u64) -> bool {
+        let needed = demanded_bytes.saturating_add(self.used_bytes);
+        let in_vain = self.unused_bytes.saturating_add(self.pending_bytes).saturating_add(bytes);
+        if self.has(&id) || in_vain > needed.saturating_add(self.budget_bytes) {
+            return false;
+        }
+        self.pending_bytes += bytes;
+        self.tallies[mechanism as usize].asked += 1;
+        self.guesses.insert(id, Guess { mechanism, stage: Stage::Waiting, bytes });
+        true
+    }
+
+    /// Says whether a guess is still wanted when its turn has come; it is on its way then.
+    pub fn depart(&mut self, id: &ObjectId) -> bool {
+        match self.guesses.get_mut(id) {
+            Some(guess) if guess.stage == Stage::Waiting => {
+                guess.stage = Stage::Flying;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A guess is there; `bytes` came over the line for it.
+    pub fn land(&mut self, id: ObjectId, bytes: u64) {
+        let Some(guess) = self.guesses.get_mut(&id) else { return };
+        self.pending_bytes = self.pending_bytes.saturating_sub(guess.bytes);
+        if guess.stage == Stage::Awaited {
+            self.used_bytes += bytes;
+            self.guesses.remove(&id);
+            return;
+        }
+        (guess.stage, guess.bytes) = (Stage::Landed, bytes);
+        self.unused_bytes += bytes;
+        self.tallies[guess.mechanism as usize].wasted += 1;
+        self.landed.push_back(id);
+        self.forget_oldest();
+    }
+
+    /// A guess will not come: it failed, was given up, or was there already.
+    pub fn drop_guess(&mut self, id: &ObjectId) {
+        if let Some(guess) = self.guesses.remove(id)
+            && guess.stage != Stage::Landed
+        {
+            self.pending_bytes = self.pending_bytes.saturating_sub(guess.bytes);
+        }
+    }
+
+    /// Somebody asks for an object; says whose guess it was, if it was one. What still waits for its turn is no help,
+    /// and is taken back.
+    pub fn take(&mut self, id: &ObjectId) -> Option<Mechanism> {
+        let guess = self.guesses.get_mut(id)?;
+        let (mechanism, bytes) = (guess.mechanism, guess.bytes);
+        let tally = &mut self.tallies[mechanism as usize];
+        match guess.stage {
+            Stage::Awaited => {}
+            Stage::Flying => {
+                guess.stage = Stage::Awaited;
+                tally.late += 1;
+            }
+            Stage::Waiting => {
+                self.pending_bytes = self.pending_bytes.saturating_sub(bytes);
+                tally.late += 1;
+                self.guesses.remove(id);
+            }
+            Stage::Landed => {
+                self.unused_bytes = self.unused_bytes.saturating_sub(bytes);
+                self.used_bytes += bytes;
+                (tally.used, tally.wasted) = (tally.used + 1, tally.wasted.saturating_sub(1));
+                self.guesses.remove(id);
+            }
+        }
+        Some(mechanism)
+    }
+
+    /// Bounds the memory: used ones leave their place in the row, unused ones their place in the table.
+    fn forget_oldest(&mut self) {
+        while self.landed.len() > REMEMBERED_MAX {
+            let Some(oldest) = self.landed.pop_front() else { return };
+            if self.guesses.get(&oldest).is_some_and(|guess| guess.stage == Stage::Landed) {
+                self.guesses.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nearfs_format::hash::HashAlgorithm;
+    use nearfs_format::object::ObjectKind;
+
+    use super::*;
+
+    fn id(number: u32) -> ObjectId {
+        ObjectId::new(HashAlgorithm::Sha1.hash(&number.to_le_bytes()), ObjectKind::File)
+    }
+
+    #[test]
+    fn guesses_in_vain_never_exceed_what_was_needed_plus_the_budget() {
+        let mut ledger = Ledger::new(1000);
+        let (mut demanded, mut in_vain) = (0, 0);
+        for number in 0..10_000 {
+            if ledger.admit(id(number), Mechanism::Neighbours, 30, demanded) {
+                assert!(ledger.depart(&id(number)));
+                ledger.land(id(number), 20);
+                in_vain += 20;
+            }
+            demanded += u64::from(number % 7 == 0) * 5;
+            assert!(in_vain <= demanded + 1000, "{in_vain} of {demanded}");
+        }
+        assert!(in_vain > 1000, "what was needed makes room");
+        assert_eq!(ledger.unused_bytes(), in_vain);
+    }
+
+    #[test]
+    fn what_is_used_makes_room_for_more() {
+        let mut ledger = Ledger::new(100);
+        for number in 0..50 {
+            assert!(ledger.admit(id(number), Mechanism::ReadAhead, 100, 0), "{number}");
+            assert!(!ledger.admit(id(number), Mechanism::ReadAhead, 1, 1 << 40), "twice");
+            assert!(ledger.depart(&id(number)));
+            ledger.land(id(number), 60);
+            assert_eq!(ledger.take(&id(number)), Some(Mechanism::ReadAhead));
+            assert_eq!(ledger.take(&id(number)), None);
+        }
+        let expected = Tally { asked: 50, used: 50, late: 0, wasted: 0 };
+        assert_eq!((ledger.tally(Mechanism::ReadAhead), ledger.used_bytes()), (expected, 50 * 60));
+        assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn late_guesses_count_as_late_wherever_they_are() {
+        let mut ledger = Ledger::new(1000);
+        for number in 0..3 {
+            assert!(ledger.admit(id(number), Mechanism::Catalogs, 10, 0));
+        }
+        assert!(ledger.depart(&id(0)));
+        assert_eq!(ledger.take(&id(0)), Some(Mechanism::Catalogs));
+        assert_eq!(ledger.take(&id(1)), Some(Mechanism::Catalogs));
+        assert!(!ledger.depart(&id(1)), "its reader fetches it");
+        ledger.land(id(0), 7);
+        ledger.drop_guess(&id(2));
+        assert_eq!((ledger.used_bytes(), ledger.unused_bytes(), ledger.pending_bytes()), (7, 0, 0));
+        assert_eq!(ledger.tally(Mechanism::Catalogs), Tally { asked: 3, used: 0, late: 2, wasted: 0 });
+    }
+
+    #[test]
+    fn memory_has_a_bound_and_forgotten_waste_stays_waste() {
+        let mut ledger = Ledger::new(u64::MAX);
+        let count = REMEMBERED_MAX as u32 + 500;
+        for number in 0..count {
+            assert!(ledger.admit(id(number), Mechanism::Neighbours, 1, 0) && ledger.depart(&id(number)));
+            ledger.land(id(number), 1);
+        }
+        assert_eq!(ledger.guesses.len(), REMEMBERED_MAX);
+        assert_eq!((ledger.unused_bytes(), ledger.take(&id(0))), (u64::from(count), None));
+    }
+}

@@ -1,0 +1,32 @@
+//! What a configuration decides about fetching ahead. Values only; Python reads the files.
+
+/// Which guesses are made, and what they may cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrefetchSettings {
+    /// Small files near those that are read (`NEARFS_PREFETCH_NEIGHBOURS`).
+    pub neighbours: bool,
+    /// Small nested catalogs of a directory that is listed (`NEARFS_PREFETCH_CATALOGS`).
+    pub catalogs: bool,
+    /// Chunks after those that are read in order (`NEARFS_PREFETCH_READAHEAD`).
+    pub readahead: bool,
+    /// Bytes that may be fetched ahead in vain beyond what was needed so far (`NEARFS_PREFETCH_BUDGET`).
+    pub budget_bytes: u64,
+    /// Guesses that are asked for at the same time (`NEARFS_PREFETCH_REQUESTS`).
+    pub requests: usize,
+}
+
+impl PrefetchSettings {
+    /// Nothing is ever fetched ahead (`NEARFS_PREFETCH=no`).
+    pub const OFF: Self = Self { neighbours: false, catalogs: false, readahead: false, budget_bytes: 0, requests: 0 };
+
+    /// Says whether any guess is made.
+    pub const fn is_on(&self) -> bool {
+        self.requests > 0 && (self.neighbours || self.catalogs || self.readahead)
+    }
+}
+
+impl Default for PrefetchSettings {
+    fn default() -> Self {
+        Self { neighbours: true, catalogs: true, readahead: true, budget_bytes: 2 << 20, requests: 48 }
+    }
+}

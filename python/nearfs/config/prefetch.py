@@ -1,0 +1,37 @@
+"""What a client fetches before it is asked for (docs/cold-start.md, `NEARFS_PREFETCH*`).
+
+Owns: reading those parameters, which are nearfs's own. Does not own: what is done with them (the engine's prefetch).
+Pure functions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nearfs.config import values
+
+if TYPE_CHECKING:
+    from nearfs.config.layers import Settings
+    from nearfs.records import Prefetch
+
+DEFAULT_BUDGET_MIB = 2
+DEFAULT_REQUESTS = 48
+_MAX_BUDGET_MIB = 1 << 20
+# The connections of a client; demand requests have the rest.
+_MAX_REQUESTS = 56
+
+
+def read(settings: Settings) -> Prefetch:
+    """Returns the checked parameters; raises `InvalidInput` that names parameter, value and file.
+
+    `NEARFS_PREFETCH=no` switches everything off. So does the mode for publishers, who read what is beside them.
+    """
+    is_on = not settings.is_off("NEARFS_PREFETCH") and not settings.is_on("CVMFS_SERVER_CACHE_MODE")
+    budget_mib = values.integer(settings, "NEARFS_PREFETCH_BUDGET", DEFAULT_BUDGET_MIB, 0, _MAX_BUDGET_MIB)
+    return {
+        "neighbours": is_on and not settings.is_off("NEARFS_PREFETCH_NEIGHBOURS"),
+        "catalogs": is_on and not settings.is_off("NEARFS_PREFETCH_CATALOGS"),
+        "readahead": is_on and not settings.is_off("NEARFS_PREFETCH_READAHEAD"),
+        "budget_bytes": budget_mib << 20,
+        "requests": values.integer(settings, "NEARFS_PREFETCH_REQUESTS", DEFAULT_REQUESTS, 1, _MAX_REQUESTS),
+    }
