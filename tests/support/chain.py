@@ -25,6 +25,8 @@ FQRN = "lab.example.org"
 SITES = (0, 1)
 CLIENTS_OF_A_SITE = 2
 FOLDERS, FILES = 4, 30
+LARGE = FILES  # the number of the file of each folder that is cut into chunks
+CHUNK_SIZES = {f"CVMFS_{which}_CHUNK_SIZE": str(24_576 << at) for at, which in enumerate(("MIN", "AVG", "MAX"))}
 PORT = 8000
 TIMEOUT_S = 2
 RESET_S = 2
@@ -40,7 +42,8 @@ _numbers = count()
 def content(revision: int, folder: int, number: int) -> str:
     """Returns the text of a file, whose first line tells whose it is."""
     head = f"{revision} {folder} {number}\n"
-    return head + "".join(hashlib.sha256(f"{head}{block}".encode()).hexdigest() for block in range(100))
+    blocks = range(4000 if number == LARGE else 100)
+    return head + "".join(hashlib.sha256(f"{head}{block}".encode()).hexdigest() for block in blocks)
 
 
 @dataclass
@@ -77,6 +80,11 @@ class Mirror:
             yield
         finally:
             self.start()
+
+    def make(self, source: str, key: Path) -> None:
+        """Makes the replica, and brings it up to date."""
+        replicas.add(self.replica.prefix, source, key, FQRN, within=self.machine.command)
+        self.snapshot()
 
     def snapshot(self) -> None:
         """Brings it up to date."""
@@ -129,7 +137,7 @@ class Client:
 
     def read_folder(self, folder: int) -> set[int]:
         """Reads the files of a folder and returns their revisions."""
-        return {self.read(folder, number) for number in range(FILES)}
+        return {self.read(folder, number) for number in range(FILES + 1)}
 
 
 @dataclass
@@ -150,7 +158,7 @@ class Chain:
             for folder in folders:
                 (tree / f"folder-{folder}").mkdir(exist_ok=True)
                 (tree / f"folder-{folder}" / ".cvmfscatalog").touch()
-                for number in range(FILES):
+                for number in range(FILES + 1):
                     (tree / f"folder-{folder}" / f"file-{number}").write_text(content(self.revision, folder, number))
         return self.revision
 
@@ -205,6 +213,7 @@ def linked(scratch: Path) -> Iterator[Chain]:
         machines = stack.enter_context(lan.wired(names))
         publisher = stack.enter_context(publishing.publishing(scratch / "stratum0", FQRN))
         publisher.create()
+        publisher.configure(CHUNK_SIZES)
         here, root = machines["stratum0"], publisher.storage.parent
         source = stack.enter_context(
             serving(root, scratch / "source", host=here.address, port=PORT, within=here.command)
@@ -213,9 +222,8 @@ def linked(scratch: Path) -> Iterator[Chain]:
         chain.publish()
         for site in SITES:
             machine, home = machines[f"mirror{site}"], scratch / f"mirror{site}"
-            replica = replicas.add(home, source.url, publisher.public_key, FQRN, within=machine.command)
-            mirror = Mirror(machine, replica, home)
-            mirror.snapshot()
+            mirror = Mirror(machine, Publisher(home, FQRN, within=machine.command), home)
+            mirror.make(source.url, publisher.public_key)
             stack.enter_context(contextlib.closing(mirror.running))
             mirror.start()
             chain.mirrors.append(mirror)
