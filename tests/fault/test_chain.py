@@ -19,7 +19,7 @@ import pytest
 
 from tests.format import check
 from tests.support import chain as chains
-from tests.support import replicas
+from tests.support import processes, replicas
 from tests.support.chain import FILES, FOLDERS, FQRN, SITES, Chain, Client, Mirror
 from tests.support.squid import Squid
 from tests.support.waiting import wait_until
@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.mount, pytest.mark.timeout(600)]
 
 LONG = os.environ.get("NEARFS_LONG_TESTS") == "1"
 ROUNDS = 20 if LONG else 4
+SLOW_BITS_PER_S = 400_000
 # Times of the configuration, and what a busy machine needs.
 SETTLED_BOUND_S = chains.RESET_S + 60.0
 Clients = list[Client]
@@ -150,6 +151,33 @@ def test_nobody_goes_back_with_a_mirror_that_comes_back_behind(chain: Chain, cli
         assert {client.revision} == now
     behind.snapshot()
     settle(chain, clients)
+    assert_sound(chain)
+
+
+def test_the_stratum_0_goes_amid_a_snapshot_and_no_client_notices(chain: Chain, clients: Clients) -> None:
+    mirror = chain.mirrors[0]
+    mirror.snapshot()
+    new = chain.publish([0, 1])
+    manifest = (mirror.replica.storage / ".cvmfspublished").read_bytes()
+    before = len(chain.source.requests())
+    source, environment = chain.machines["stratum0"], mirror.replica.environment
+    running = processes.started(mirror.snapshot_command, chain.scratch / "snapshot", env=environment)
+    with source.slowed(SLOW_BITS_PER_S), running as snapshot, contextlib.ExitStack() as outage:
+        wait_until(lambda: len(chain.source.requests()) > before + 20, 60, "objects are under way")
+        outage.enter_context(source.unplugged())
+        # It gives up in its own time; what it shows meanwhile is the old revision.
+        assert snapshot.wait(200) == 1, (chain.scratch / "snapshot").read_text()
+        assert (mirror.replica.storage / ".cvmfspublished").read_bytes() == manifest
+        assert replicas.holes(mirror.replica.storage, chain.scratch) == []
+        for client in clients:
+            client.talk("remount", "sync")
+            for folder in range(FOLDERS):
+                assert len(client.read_folder(folder)) == 1
+    for each in chain.mirrors:
+        each.snapshot()
+    for client in clients:
+        client.talk("remount", "sync")
+        assert client.read_folder(0) | client.read_folder(1) == {new}
     assert_sound(chain)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.support import lan, mounts, processes, publishing, replicas, squid
 from tests.support.lan import Machine
-from tests.support.publishing import Publisher
+from tests.support.publishing import Publisher, command
 from tests.support.serving import Server, serving
 from tests.support.squid import Squid
 
@@ -80,6 +80,11 @@ class Mirror:
             yield
         finally:
             self.start()
+
+    @property
+    def snapshot_command(self) -> Sequence[str | Path]:
+        """The command line that brings it up to date."""
+        return [*self.machine.command, *command("snapshot", FQRN)]
 
     def make(self, source: str, key: Path) -> None:
         """Makes the replica, and brings it up to date."""
