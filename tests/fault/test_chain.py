@@ -91,6 +91,23 @@ def test_sites_ask_their_mirror_by_their_squid(chain: Chain, squids: list[Squid]
     assert_sound(chain)
 
 
+def test_the_geo_api_sends_each_site_to_its_mirror_and_to_the_other_when_that_is_gone(
+    chain: Chain, squids: list[Squid]
+) -> None:
+    names = [f"{mirror.url}/cvmfs/{FQRN}" for mirror in chain.mirrors]
+    for order in (names, names[::-1]):
+        settings = {"CVMFS_SERVER_URL": ";".join(order), "CVMFS_USE_GEOAPI": "yes"}
+        with chain.clients(squids, **settings) as clients:
+            for client in clients:
+                client.read_folder(0)
+                assert client.host == chain.mirrors[client.site].url, "whatever the order of the configuration"
+            with chain.mirrors[1].killed():
+                for client in clients:
+                    client.read_folder(1)
+                    assert client.host == chain.mirrors[0].url
+            settle(chain, clients)
+
+
 @pytest.mark.parametrize("outage", [Mirror.killed, unplugged])
 def test_a_mirror_dies_and_comes_back(chain: Chain, clients: Clients, outage: Outage) -> None:
     near, far = chain.mirrors

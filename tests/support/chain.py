@@ -30,6 +30,7 @@ CHUNK_SIZES = {f"CVMFS_{which}_CHUNK_SIZE": str(24_576 << at) for at, which in e
 PORT = 8000
 TIMEOUT_S = 2
 RESET_S = 2
+PLACES = ("46.2 6.1", "-33.9 151.2")  # of the sites: latitude and longitude
 # Squid gives up on a mirror before its clients give up on Squid; else they could not tell which of both is gone.
 # A manifest may be a minute old at a Squid; tests look at once.
 SQUID = (
@@ -46,6 +47,16 @@ def content(revision: int, folder: int, number: int) -> str:
     return head + "".join(hashlib.sha256(f"{head}{block}".encode()).hexdigest() for block in blocks)
 
 
+def clients_of(site: int) -> list[str]:
+    """Returns the names of the machines of a site that mount."""
+    return [f"client{site}{number}" for number in range(CLIENTS_OF_A_SITE)]
+
+
+def machines_of(site: int) -> list[str]:
+    """Returns the names of all machines of a site."""
+    return [f"mirror{site}", f"squid{site}", *clients_of(site)]
+
+
 @dataclass
 class Mirror:
     """One stratum 1: its commands and files, and its server while that runs."""
@@ -53,6 +64,7 @@ class Mirror:
     machine: Machine
     replica: Publisher
     scratch: Path
+    places: Path
     running: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     servers: list[Server] = field(default_factory=list)
 
@@ -64,7 +76,9 @@ class Mirror:
     def start(self) -> None:
         """Serves the replica, as before if it did before."""
         scratch, root = self.scratch / f"server-{next(_numbers)}", self.replica.storage.parent
-        serve = serving(root, scratch, host=self.machine.address, port=PORT, within=self.machine.command)
+        options: list[str | Path] = ["--geo-table", self.places]
+        here, within = self.machine.address, self.machine.command
+        serve = serving(root, scratch, host=here, port=PORT, within=within, options=options)
         self.servers.append(self.running.enter_context(serve))
 
     def kill(self) -> None:
@@ -178,22 +192,26 @@ class Chain:
             ]
 
     @contextlib.contextmanager
-    def clients(self, squids: Sequence[Squid]) -> Iterator[list[Client]]:
-        """Mounts at every client, with nothing in its cache."""
+    def clients(self, squids: Sequence[Squid], **more: str) -> Iterator[list[Client]]:
+        """Mounts at every client, with nothing in its cache; `more` are settings."""
         turn = next(_numbers)
         with contextlib.ExitStack() as stack:
-            yield [
-                self._client(stack, squids, site, f"client{site}{number}", turn)
-                for site in SITES
-                for number in range(CLIENTS_OF_A_SITE)
-            ]
+            made = []
+            for site in SITES:
+                for name in clients_of(site):
+                    home = self.scratch / f"{name}-{turn}"
+                    settings = self.settings(squids, site, home / "cache") | more
+                    within = self.machines[name].command
+                    point = stack.enter_context(mounts.mounted(FQRN, home / "point", settings, within=within))
+                    made.append(Client(site, point, home / "cache"))
+            yield made
 
-    def _client(self, stack: contextlib.ExitStack, squids: Sequence[Squid], site: int, name: str, turn: int) -> Client:
+    def settings(self, squids: Sequence[Squid], site: int, cache: Path) -> dict[str, str]:
+        """Returns the configuration of a client: what is of its site comes first."""
         order = (site, 1 - site)
-        home = self.scratch / f"{name}-{turn}"
-        settings = self.publisher.client_settings(
+        return self.publisher.client_settings(
             ";".join(self.mirrors[one].url for one in order),
-            home / "cache",
+            cache,
             CVMFS_HTTP_PROXY=";".join(squids[one].url for one in order),
             CVMFS_TIMEOUT=str(TIMEOUT_S),
             CVMFS_MAX_RETRIES="1",
@@ -202,9 +220,6 @@ class Chain:
             CVMFS_HOST_RESET_AFTER=str(RESET_S),
             CVMFS_PROXY_RESET_AFTER=str(RESET_S),
         )
-        within = self.machines[name].command
-        point = stack.enter_context(mounts.mounted(FQRN, home / "point", settings, within=within))
-        return Client(site, point, home / "cache")
 
 
 @contextlib.contextmanager
@@ -212,8 +227,7 @@ def linked(scratch: Path) -> Iterator[Chain]:
     """Yields the chain with one revision at every mirror; skips where it cannot be had."""
     if lack := squid.missing():
         pytest.skip(lack)
-    names = ["stratum0", *(f"{role}{site}" for site in SITES for role in ("mirror", "squid"))]
-    names += [f"client{site}{number}" for site in SITES for number in range(CLIENTS_OF_A_SITE)]
+    names = ["stratum0", *(name for site in SITES for name in machines_of(site))]
     with contextlib.ExitStack() as stack:
         machines = stack.enter_context(lan.wired(names))
         publisher = stack.enter_context(publishing.publishing(scratch / "stratum0", FQRN))
@@ -225,9 +239,12 @@ def linked(scratch: Path) -> Iterator[Chain]:
         )
         chain = Chain(publisher, machines, [], source, scratch)
         chain.publish()
+        places = scratch / "places"
+        lines = (f"{machines[name].address}/32 {PLACES[site]}\n" for site in SITES for name in machines_of(site))
+        places.write_text("".join(lines))
         for site in SITES:
             machine, home = machines[f"mirror{site}"], scratch / f"mirror{site}"
-            mirror = Mirror(machine, Publisher(home, FQRN, within=machine.command), home)
+            mirror = Mirror(machine, Publisher(home, FQRN, within=machine.command), home, places)
             mirror.make(source.url, publisher.public_key)
             stack.enter_context(contextlib.closing(mirror.running))
             mirror.start()
