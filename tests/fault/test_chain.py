@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -207,7 +206,7 @@ def test_a_mirror_that_is_damaged_on_disk_is_passed_over(chain: Chain, squids: l
     victims = sorted(key for key in whole if not key.endswith(("C", "X", "H", "M")))
     with chain.clients(squids) as clients:
         for key in victims:
-            damage(data / key[:2] / key[2:], whole[key], draw)
+            replicas.damage(data / key[:2] / key[2:], whole[key], draw)
         try:
             before = len(bad.asked())
             for client in clients:
@@ -220,20 +219,6 @@ def test_a_mirror_that_is_damaged_on_disk_is_passed_over(chain: Chain, squids: l
             bad.make(chain.source.url, chain.publisher.public_key)
         settle(chain, clients)
     assert_sound(chain)
-
-
-def damage(path: Path, content: bytes, draw: random.Random) -> None:
-    """Damages a stored object in one of the ways in which disks do."""
-    match draw.randrange(4):
-        case 0:
-            path.unlink()
-        case 1:
-            path.write_bytes(content[: len(content) // 2])
-        case 2:
-            path.write_bytes(b"")
-        case _:
-            place = draw.randrange(len(content))
-            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
 
 
 def test_a_squid_dies(chain: Chain, squids: list[Squid], clients: Clients) -> None:
