@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from tests.format import check
 from tests.support import chain as chains
-from tests.support import replicas
+from tests.support import processes, replicas
 from tests.support.chain import FILES, FOLDERS, FQRN, SITES, Chain, Client, Mirror
 from tests.support.squid import Squid
 from tests.support.waiting import wait_until
@@ -28,6 +27,7 @@ pytestmark = [pytest.mark.mount, pytest.mark.timeout(600)]
 
 LONG = os.environ.get("NEARFS_LONG_TESTS") == "1"
 ROUNDS = 20 if LONG else 4
+SLOW_BITS_PER_S = 400_000
 # Times of the configuration, and what a busy machine needs.
 SETTLED_BOUND_S = chains.RESET_S + 60.0
 Clients = list[Client]
@@ -90,6 +90,23 @@ def test_sites_ask_their_mirror_by_their_squid(chain: Chain, squids: list[Squid]
     assert_sound(chain)
 
 
+def test_the_geo_api_sends_each_site_to_its_mirror_and_to_the_other_when_that_is_gone(
+    chain: Chain, squids: list[Squid]
+) -> None:
+    names = [f"{mirror.url}/cvmfs/{FQRN}" for mirror in chain.mirrors]
+    for order in (names, names[::-1]):
+        settings = {"CVMFS_SERVER_URL": ";".join(order), "CVMFS_USE_GEOAPI": "yes"}
+        with chain.clients(squids, **settings) as clients:
+            for client in clients:
+                client.read_folder(0)
+                assert client.host == chain.mirrors[client.site].url, "whatever the order of the configuration"
+            with chain.mirrors[1].killed():
+                for client in clients:
+                    client.read_folder(1)
+                    assert client.host == chain.mirrors[0].url
+            settle(chain, clients)
+
+
 @pytest.mark.parametrize("outage", [Mirror.killed, unplugged])
 def test_a_mirror_dies_and_comes_back(chain: Chain, clients: Clients, outage: Outage) -> None:
     near, far = chain.mirrors
@@ -132,44 +149,76 @@ def test_a_stale_mirror_shows_what_it_has_and_catches_up(chain: Chain, clients: 
     assert_sound(chain)
 
 
+def test_nobody_goes_back_with_a_mirror_that_comes_back_behind(chain: Chain, clients: Clients) -> None:
+    behind, current = chain.mirrors
+    before = {client.revision for client in clients}
+    with behind.killed():
+        new = chain.publish([3])
+        current.snapshot()
+        for client in clients:
+            client.talk("remount", "sync")
+            assert client.read_folder(3) == {new}
+        now = {client.revision for client in clients}
+        assert len(before) == len(now) == 1 and max(now) > max(before)
+    for client in clients:
+        client.talk("cleanup", "0")
+        client.talk("remount", "sync")
+        assert client.read_folder(3) == {new}
+        assert {client.revision} == now
+    behind.snapshot()
+    settle(chain, clients)
+    assert_sound(chain)
+
+
+def test_the_stratum_0_goes_amid_a_snapshot_and_no_client_notices(chain: Chain, clients: Clients) -> None:
+    mirror = chain.mirrors[0]
+    mirror.snapshot()
+    new = chain.publish([0, 1])
+    manifest = (mirror.replica.storage / ".cvmfspublished").read_bytes()
+    before = len(chain.source.requests())
+    source, environment = chain.machines["stratum0"], mirror.replica.environment
+    running = processes.started(mirror.snapshot_command, chain.scratch / "snapshot", env=environment)
+    with source.slowed(SLOW_BITS_PER_S), running as snapshot, contextlib.ExitStack() as outage:
+        wait_until(lambda: len(chain.source.requests()) > before + 20, 60, "objects are under way")
+        outage.enter_context(source.unplugged())
+        # It gives up in its own time; what it shows meanwhile is the old revision.
+        assert snapshot.wait(200) == 1, (chain.scratch / "snapshot").read_text()
+        assert (mirror.replica.storage / ".cvmfspublished").read_bytes() == manifest
+        assert replicas.holes(mirror.replica.storage, chain.scratch) == []
+        for client in clients:
+            client.talk("remount", "sync")
+            for folder in range(FOLDERS):
+                assert len(client.read_folder(folder)) == 1
+    for each in chain.mirrors:
+        each.snapshot()
+    for client in clients:
+        client.talk("remount", "sync")
+        assert client.read_folder(0) | client.read_folder(1) == {new}
+    assert_sound(chain)
+
+
 def test_a_mirror_that_is_damaged_on_disk_is_passed_over(chain: Chain, squids: list[Squid]) -> None:
-    bad, good = chain.mirrors
+    bad = chain.mirrors[0]
     data = bad.replica.storage / "data"
     whole = replicas.objects(bad.replica.storage)
     draw = random.Random(5)
     # The bootstrap of a mount goes by another mirror as well, but that is not what is meant here.
-    victims = sorted(key for key in whole if len(key) == 40)
+    victims = sorted(key for key in whole if not key.endswith(("C", "X", "H", "M")))
     with chain.clients(squids) as clients:
         for key in victims:
-            damage(data / key[:2] / key[2:], whole[key], draw)
+            replicas.damage(data / key[:2] / key[2:], whole[key], draw)
         try:
             before = len(bad.asked())
             for client in clients:
                 for folder in range(FOLDERS):
                     assert len(client.read_folder(folder)) == 1
             assert any("/data/" in path for path in bad.asked()[before:]), "the damage was met"
-            found = bad.replica.server("check", "-i", FQRN, check=False)
-            assert found.returncode != 0
+            assert bad.replica.server("check", "-i", FQRN, check=False).returncode != 0
         finally:
-            for key in victims:
-                (data / key[:2] / key[2:]).write_bytes(whole[key])
+            bad.replica.server("rmfs", "-f", FQRN)
+            bad.make(chain.source.url, chain.publisher.public_key)
         settle(chain, clients)
-    assert good.asked()
     assert_sound(chain)
-
-
-def damage(path: Path, content: bytes, draw: random.Random) -> None:
-    """Damages a stored object in one of the ways in which disks do."""
-    match draw.randrange(4):
-        case 0:
-            path.unlink()
-        case 1:
-            path.write_bytes(content[: len(content) // 2])
-        case 2:
-            path.write_bytes(b"")
-        case _:
-            place = draw.randrange(len(content))
-            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
 
 
 def test_a_squid_dies(chain: Chain, squids: list[Squid], clients: Clients) -> None:

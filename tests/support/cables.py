@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import processes
 
-_LIMIT_S = 20.0
+LIMIT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Cable:
 def laid(count: int) -> Iterator[list[Cable]]:
     """Yields `count` cables from one near machine, each to a far machine; skips where namespaces cannot be had."""
     skip_without_namespaces()
-    name = f"nearfs-{secrets.token_hex(4)}"
+    name = network_name()
     near = f"{name}-near"
     with contextlib.ExitStack() as stack:
         namespace(stack, near)
@@ -86,6 +86,11 @@ def skip_without_namespaces() -> None:
         pytest.skip("network namespaces need root, ip and nsenter")
 
 
+def network_name() -> str:
+    """Returns what the names of a test's namespaces begin with: another run beside this one has others."""
+    return f"nearfs-run-{os.environ[processes.MARK]}-{secrets.token_hex(4)}"
+
+
 def namespace(stack: contextlib.ExitStack, name: str) -> None:
     """Makes a network namespace that is gone with `stack`."""
     ip("netns", "add", name)
@@ -95,4 +100,4 @@ def namespace(stack: contextlib.ExitStack, name: str) -> None:
 
 def ip(*words: str) -> None:
     """Runs `ip` with `words`."""
-    processes.run(["ip", *words], limit=_LIMIT_S)
+    processes.run(["ip", *words], limit=LIMIT_S)

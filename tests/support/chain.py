@@ -17,7 +17,7 @@ import pytest
 
 from tests.support import lan, mounts, processes, publishing, replicas, squid
 from tests.support.lan import Machine
-from tests.support.publishing import Publisher
+from tests.support.publishing import Publisher, command
 from tests.support.serving import Server, serving
 from tests.support.squid import Squid
 
@@ -25,9 +25,12 @@ FQRN = "lab.example.org"
 SITES = (0, 1)
 CLIENTS_OF_A_SITE = 2
 FOLDERS, FILES = 4, 30
+LARGE = FILES  # the number of the file of each folder that is cut into chunks
+CHUNK_SIZES = {f"CVMFS_{which}_CHUNK_SIZE": str(24_576 << at) for at, which in enumerate(("MIN", "AVG", "MAX"))}
 PORT = 8000
 TIMEOUT_S = 2
 RESET_S = 2
+PLACES = ("46.2 6.1", "-33.9 151.2")  # of the sites: latitude and longitude
 # Squid gives up on a mirror before its clients give up on Squid; else they could not tell which of both is gone.
 # A manifest may be a minute old at a Squid; tests look at once.
 SQUID = (
@@ -40,7 +43,18 @@ _numbers = count()
 def content(revision: int, folder: int, number: int) -> str:
     """Returns the text of a file, whose first line tells whose it is."""
     head = f"{revision} {folder} {number}\n"
-    return head + "".join(hashlib.sha256(f"{head}{block}".encode()).hexdigest() for block in range(100))
+    blocks = range(4000 if number == LARGE else 100)
+    return head + "".join(hashlib.sha256(f"{head}{block}".encode()).hexdigest() for block in blocks)
+
+
+def clients_of(site: int) -> list[str]:
+    """Returns the names of the machines of a site that mount."""
+    return [f"client{site}{number}" for number in range(CLIENTS_OF_A_SITE)]
+
+
+def machines_of(site: int) -> list[str]:
+    """Returns the names of all machines of a site."""
+    return [f"mirror{site}", f"squid{site}", *clients_of(site)]
 
 
 @dataclass
@@ -50,6 +64,7 @@ class Mirror:
     machine: Machine
     replica: Publisher
     scratch: Path
+    places: Path
     running: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     servers: list[Server] = field(default_factory=list)
 
@@ -61,7 +76,9 @@ class Mirror:
     def start(self) -> None:
         """Serves the replica, as before if it did before."""
         scratch, root = self.scratch / f"server-{next(_numbers)}", self.replica.storage.parent
-        serve = serving(root, scratch, host=self.machine.address, port=PORT, within=self.machine.command)
+        options: list[str | Path] = ["--geo-table", self.places]
+        here, within = self.machine.address, self.machine.command
+        serve = serving(root, scratch, host=here, port=PORT, within=within, options=options)
         self.servers.append(self.running.enter_context(serve))
 
     def kill(self) -> None:
@@ -77,6 +94,16 @@ class Mirror:
             yield
         finally:
             self.start()
+
+    @property
+    def snapshot_command(self) -> Sequence[str | Path]:
+        """The command line that brings it up to date."""
+        return [*self.machine.command, *command("snapshot", FQRN)]
+
+    def make(self, source: str, key: Path) -> None:
+        """Makes the replica, and brings it up to date."""
+        replicas.add(self.replica.prefix, source, key, FQRN, within=self.machine.command)
+        self.snapshot()
 
     def snapshot(self) -> None:
         """Brings it up to date."""
@@ -129,7 +156,7 @@ class Client:
 
     def read_folder(self, folder: int) -> set[int]:
         """Reads the files of a folder and returns their revisions."""
-        return {self.read(folder, number) for number in range(FILES)}
+        return {self.read(folder, number) for number in range(FILES + 1)}
 
 
 @dataclass
@@ -150,7 +177,7 @@ class Chain:
             for folder in folders:
                 (tree / f"folder-{folder}").mkdir(exist_ok=True)
                 (tree / f"folder-{folder}" / ".cvmfscatalog").touch()
-                for number in range(FILES):
+                for number in range(FILES + 1):
                     (tree / f"folder-{folder}" / f"file-{number}").write_text(content(self.revision, folder, number))
         return self.revision
 
@@ -165,22 +192,26 @@ class Chain:
             ]
 
     @contextlib.contextmanager
-    def clients(self, squids: Sequence[Squid]) -> Iterator[list[Client]]:
-        """Mounts at every client, with nothing in its cache."""
+    def clients(self, squids: Sequence[Squid], **more: str) -> Iterator[list[Client]]:
+        """Mounts at every client, with nothing in its cache; `more` are settings."""
         turn = next(_numbers)
         with contextlib.ExitStack() as stack:
-            yield [
-                self._client(stack, squids, site, f"client{site}{number}", turn)
-                for site in SITES
-                for number in range(CLIENTS_OF_A_SITE)
-            ]
+            made = []
+            for site in SITES:
+                for name in clients_of(site):
+                    home = self.scratch / f"{name}-{turn}"
+                    settings = self.settings(squids, site, home / "cache") | more
+                    within = self.machines[name].command
+                    point = stack.enter_context(mounts.mounted(FQRN, home / "point", settings, within=within))
+                    made.append(Client(site, point, home / "cache"))
+            yield made
 
-    def _client(self, stack: contextlib.ExitStack, squids: Sequence[Squid], site: int, name: str, turn: int) -> Client:
+    def settings(self, squids: Sequence[Squid], site: int, cache: Path) -> dict[str, str]:
+        """Returns the configuration of a client: what is of its site comes first."""
         order = (site, 1 - site)
-        home = self.scratch / f"{name}-{turn}"
-        settings = self.publisher.client_settings(
+        return self.publisher.client_settings(
             ";".join(self.mirrors[one].url for one in order),
-            home / "cache",
+            cache,
             CVMFS_HTTP_PROXY=";".join(squids[one].url for one in order),
             CVMFS_TIMEOUT=str(TIMEOUT_S),
             CVMFS_MAX_RETRIES="1",
@@ -189,9 +220,6 @@ class Chain:
             CVMFS_HOST_RESET_AFTER=str(RESET_S),
             CVMFS_PROXY_RESET_AFTER=str(RESET_S),
         )
-        within = self.machines[name].command
-        point = stack.enter_context(mounts.mounted(FQRN, home / "point", settings, within=within))
-        return Client(site, point, home / "cache")
 
 
 @contextlib.contextmanager
@@ -199,23 +227,25 @@ def linked(scratch: Path) -> Iterator[Chain]:
     """Yields the chain with one revision at every mirror; skips where it cannot be had."""
     if lack := squid.missing():
         pytest.skip(lack)
-    names = ["stratum0", *(f"{role}{site}" for site in SITES for role in ("mirror", "squid"))]
-    names += [f"client{site}{number}" for site in SITES for number in range(CLIENTS_OF_A_SITE)]
+    names = ["stratum0", *(name for site in SITES for name in machines_of(site))]
     with contextlib.ExitStack() as stack:
         machines = stack.enter_context(lan.wired(names))
         publisher = stack.enter_context(publishing.publishing(scratch / "stratum0", FQRN))
         publisher.create()
+        publisher.configure(CHUNK_SIZES)
         here, root = machines["stratum0"], publisher.storage.parent
         source = stack.enter_context(
             serving(root, scratch / "source", host=here.address, port=PORT, within=here.command)
         )
         chain = Chain(publisher, machines, [], source, scratch)
         chain.publish()
+        places = scratch / "places"
+        lines = (f"{machines[name].address}/32 {PLACES[site]}\n" for site in SITES for name in machines_of(site))
+        places.write_text("".join(lines))
         for site in SITES:
             machine, home = machines[f"mirror{site}"], scratch / f"mirror{site}"
-            replica = replicas.add(home, source.url, publisher.public_key, FQRN, within=machine.command)
-            mirror = Mirror(machine, replica, home)
-            mirror.snapshot()
+            mirror = Mirror(machine, Publisher(home, FQRN, within=machine.command), home, places)
+            mirror.make(source.url, publisher.public_key)
             stack.enter_context(contextlib.closing(mirror.running))
             mirror.start()
             chain.mirrors.append(mirror)

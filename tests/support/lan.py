@@ -5,11 +5,11 @@ is near and all others far, see cables. Called from the test's own thread; needs
 """
 
 import contextlib
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.support.cables import ip, namespace, skip_without_namespaces
+from tests.support import processes
+from tests.support.cables import LIMIT_S, ip, namespace, network_name, skip_without_namespaces
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,22 @@ class Machine:
         finally:
             ip("-n", self.switch, "link", "set", self.port, "master", "switch")
 
+    @contextlib.contextmanager
+    def slowed(self, bits_per_second: int) -> Iterator[None]:
+        """Sends no faster than that for a while, so that what it sends can be met on its way."""
+        shape = ("root", "tbf", "rate", f"{bits_per_second}bit", "burst", "16kb", "latency", "400ms")
+        processes.run(["tc", "-n", self.namespace, "qdisc", "add", "dev", "lan", *shape], limit=LIMIT_S)
+        try:
+            yield
+        finally:
+            processes.run(["tc", "-n", self.namespace, "qdisc", "del", "dev", "lan", "root"], limit=LIMIT_S)
+
 
 @contextlib.contextmanager
 def wired(names: Sequence[str]) -> Iterator[dict[str, Machine]]:
     """Yields a machine for each name; skips where namespaces cannot be had."""
     skip_without_namespaces()
-    network = f"nearfs-{secrets.token_hex(4)}"
+    network = network_name()
     switch = f"{network}-switch"
     with contextlib.ExitStack() as stack:
         namespace(stack, switch)

@@ -4,6 +4,7 @@ Owns the look at the machine before and after, and the sweeping up. Called from 
 """
 
 import contextlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +18,13 @@ SWEEP_LIMIT_S = 10.0
 
 
 def _namespaces() -> frozenset[str]:
-    """Returns the names of our network namespaces: the lab and the tests name theirs `nearfs-*`."""
-    return frozenset(path.name for path in NAMESPACES.glob("nearfs-*"))
+    """Returns the names of our network namespaces: the lab and the tests name theirs `nearfs-*`.
+
+    Those that tell the run they are of, and it is another one, are none of ours.
+    """
+    names = frozenset(path.name for path in NAMESPACES.glob("nearfs-*"))
+    ours = f"nearfs-run-{os.environ[processes.MARK]}-"
+    return frozenset(name for name in names if name.startswith(ours) or not name.startswith("nearfs-run-"))
 
 
 def _identity(mount: mounts.Mount) -> tuple[int, Path]:

@@ -3,6 +3,7 @@
 Owns adding a replica, comparing it with its source, and looking for holes in it. Called from the test's own thread.
 """
 
+import random
 import sqlite3
 import zlib
 from collections.abc import Sequence
@@ -51,6 +52,20 @@ def holes(storage: Path, scratch: Path) -> list[str]:
         database.close()
         found += [f"{name} needs {digest}{suffix}" for digest, suffix in wanted if digest + suffix not in present]
     return found
+
+
+def damage(path: Path, content: bytes, draw: random.Random) -> None:
+    """Damages a stored object in one of the ways in which disks do."""
+    match draw.randrange(4):
+        case 0:
+            path.unlink()
+        case 1:
+            path.write_bytes(content[: len(content) // 2])
+        case 2:
+            path.write_bytes(b"")
+        case _:
+            place = draw.randrange(len(content))
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
 
 
 def clean(machine: Publisher) -> None:
