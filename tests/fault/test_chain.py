@@ -276,7 +276,13 @@ def all_went_on(readers: list[Reader], before: list[int]) -> bool:
     return all(reader.right > count + FILES for reader, count in zip(readers, before, strict=True))
 
 
-def test_mirrors_come_and_go_while_the_repository_moves_on(chain: Chain, clients: Clients) -> None:
+@pytest.mark.parametrize("prefetch", ["yes", "no"])
+def test_mirrors_come_and_go_while_the_repository_moves_on(chain: Chain, squids: list[Squid], prefetch: str) -> None:
+    with chain.clients(squids, NEARFS_PREFETCH=prefetch) as clients:
+        go_on_while_mirrors_come_and_go(chain, clients)
+
+
+def go_on_while_mirrors_come_and_go(chain: Chain, clients: Clients) -> None:
     draw = random.Random(11)
     outages: list[Outage] = [Mirror.killed, unplugged]
     with reading(clients) as readers:

@@ -207,9 +207,9 @@ class Chain:
             yield made
 
     def settings(self, squids: Sequence[Squid], site: int, cache: Path) -> dict[str, str]:
-        """Returns the configuration of a client: what is of its site comes first."""
+        """Returns the configuration of a client: what is of its site comes first, and nothing is guessed ahead."""
         order = (site, 1 - site)
-        return self.publisher.client_settings(
+        return self.publisher.demand_settings(
             ";".join(self.mirrors[one].url for one in order),
             cache,
             CVMFS_HTTP_PROXY=";".join(squids[one].url for one in order),
