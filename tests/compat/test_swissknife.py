@@ -6,14 +6,17 @@ import json
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nearfs import keys
+from tests.format import check
 from tests.support import processes
 from tests.support.golden import NAMES, Golden
 from tests.support.publishing import Publisher
+from tests.support.serving import Server
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -79,6 +82,23 @@ def test_damage_in_a_storage_is_found(golden: Golden, tmp_path: Path) -> None:
     assert len(run("scrub", "-r", tmp_path, "-m", check=False).stderr.splitlines()) == 5
 
 
+def test_pull_fills_a_storage_that_no_command_made(
+    golden: Golden, server: Callable[[Path], Server], tmp_path: Path
+) -> None:
+    source = golden.repositories["golden.example.org"]
+    storage, spool = tmp_path / "storage", tmp_path / "spool"
+    for directory in (*(storage / "data" / f"{first:02x}" for first in range(256)), storage / "data" / "txn", spool):
+        directory.mkdir(parents=True)
+    url = f"{server(source.root).url}/cvmfs/{source.fqrn}"
+    words = ("pull", "-m", source.fqrn, "-u", url, "-r", f"local,{storage}/data/txn,{storage}", "-k", source.public_key)
+    said = run(*words, "-x", tmp_path, "-R", spool / "reflog.chksum", "-n", "4", "-t", "5", "-a", "2", "-i").stdout
+    assert f"CernVM-FS: replicating from {url}\n" in said
+    assert check.check_repository(storage, [source.public_key.read_bytes()], source.fqrn) == []
+    assert run("check", "-r", storage).returncode == 0
+    assert len((spool / "reflog.chksum").read_text()) == 40
+    assert "parameter -k missing" in run(*words[:-2], "-x", tmp_path, check=False).stderr
+
+
 def test_streams_hashes_and_grafts(tmp_path: Path) -> None:
     content = bytes(range(256)) * 9000
     stored = filtered("zpipe", given=content).stdout
@@ -103,7 +123,7 @@ def test_streams_hashes_and_grafts(tmp_path: Path) -> None:
 
 
 def test_what_is_not_available_says_what_to_use() -> None:
-    for words, said in ((("pull",), "later version"), (("sync",), "cvmfs_server publish"), (("nonsense",), "unknown")):
+    for words, said in ((("gc",), "cvmfs_server gc"), (("sync",), "cvmfs_server publish"), (("nonsense",), "unknown")):
         done = run(*words, check=False)
         assert (done.returncode, said in done.stderr) == (1, True)
     assert "2.12.0" in run("version").stdout

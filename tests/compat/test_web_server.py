@@ -96,6 +96,11 @@ object=$(cd /srv/cvmfs/{FQRN} && find data -name '*C' -type f | head -1)
 cd {tmp_path}
 {sys.executable} ask.py {FQRN}/.cvmfspublished {FQRN}/.cvmfswhitelist {FQRN}/$object info/v1/repositories.json
 ls {pieces}
+cvmfs_server add-replica -P -o root -n passed.example.org http://localhost/cvmfs/{FQRN} >/dev/null
+{sys.executable} ask.py passed.example.org/.cvmfspublished passed.example.org/$object
+curl -s -o /dev/null -w 'api %{{http_code}}\\n' http://localhost/cvmfs/passed.example.org/api/v1.0/geo/x/a
+cvmfs_server list
+cvmfs_server rmfs -f passed.example.org
 cvmfs_server rmfs -f {FQRN}
 echo "== left"
 ls {pieces} {place}
@@ -107,7 +112,12 @@ ls {pieces} {place}
     assert "cvmfs.info.conf" in before
     assert "cvmfs" not in after.replace(f"{pieces}:", "").replace(f"{place}:", "")
     answers = [json.loads(line) for line in before.splitlines() if line.startswith('["')]
-    assert [answer[1] for answer in answers] == [200] * 4
+    assert [answer[1] for answer in answers] == [200] * 6
+    # A pass-through replica serves what its source does, to the byte, but for the web API.
+    *answers, manifest, catalog = answers
+    assert [answer[2] for answer in (manifest, catalog)] == [answers[0][2], answers[2][2]]
+    assert "api 404" in before
+    assert f"passed.example.org (stratum1 / local - whitelist unreachable) -> {FQRN}" in before
     expected = (
         ("application/x-cvmfs", 61),
         ("application/x-cvmfs", 61),

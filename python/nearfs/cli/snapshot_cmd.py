@@ -44,7 +44,7 @@ def add_replica(wanted: creation.NewReplica) -> int:
     """Makes an empty replica, and says what comes next."""
     replica = creation.create(wanted, Places.here(), output.step)
     if wanted.pass_through:
-        output.line(f"Pass-through replica {replica.name}: put a reverse proxy to {wanted.url} in front of it")
+        output.line(f"Requests for {replica.name} are passed on to {wanted.url}; nothing is kept here")
         return 0
     output.line()
     output.line(
@@ -74,6 +74,14 @@ def _brought(replica: Repository, *, waits: bool) -> int:
             output.line(_summary(pulled, seconds))
     if pulled is not None:
         collection.after_publish(replica, output.line)
+    return 0
+
+
+def pull(replica: Repository) -> int:
+    """Brings a storage over as it is told, without a configured replica: whoever calls it keeps others out."""
+    with summary.watching() as watched:
+        pulled = pulling.brought_over(replica, pulling.Snapshotting(watched.progress, output.line))
+        output.line(_summary(pulled, time.monotonic() - watched.started_s))
     return 0
 
 

@@ -16,7 +16,7 @@ from nearfs import files, keys, signing
 from nearfs.config import names
 from nearfs.errors import InvalidInput, NearfsError, NotFound, PermissionDenied
 from nearfs.publish import creation, server_files
-from nearfs.publish.repository import LAYOUT_REVISION, REPLICABLE, REPLICAS, Repository
+from nearfs.publish.repository import LAYOUT_REVISION, MANIFEST, REPLICABLE, REPLICAS, Repository
 from nearfs.replica import source
 from nearfs.web_server import installed
 
@@ -65,10 +65,9 @@ def create(wanted: NewReplica, places: Places, step: Step) -> Repository:
     if not wanted.pass_through:
         with step("Create CernVM-FS Storage"):
             _create_storage(replica)
-    if wanted.configure_apache and not wanted.pass_through:
+    if wanted.configure_apache:
         with step("Update Apache configuration"):
-            creation.configure_web_server(replica)
-            creation.await_web_server(replica, PROBE)
+            _configure_web_server(replica, wanted)
     files.remove(replica.storage / PROBE) if replica.storage.is_dir() else None
     with step("Creating CernVM-FS Server Infrastructure"):
         _create_spool(replica)
@@ -77,6 +76,16 @@ def create(wanted: NewReplica, places: Places, step: Step) -> Repository:
     with step("Updating global JSON information"):
         server_files.write_repositories_json(places)
     return replica
+
+
+def _configure_web_server(replica: Repository, wanted: NewReplica) -> None:
+    """Lets the web servers of this machine serve the storage, or pass requests on, and waits until they do."""
+    if wanted.pass_through:
+        installed.write(replica.places.prefix, replica.name, wanted.url, replica.places.info.parent)
+        creation.await_web_server(replica, MANIFEST)
+    else:
+        creation.configure_web_server(replica)
+        creation.await_web_server(replica, PROBE)
 
 
 def _refused(kind: type[NearfsError], message: str, wanted: NewReplica) -> NearfsError:
@@ -98,7 +107,7 @@ def _check_choices(wanted: NewReplica, places: Places) -> None:
         pwd.getpwnam(wanted.owner)
     except KeyError:
         raise _refused(InvalidInput, f"No user {wanted.owner}", wanted) from None
-    if wanted.configure_apache and not wanted.pass_through and not installed.installed(places.prefix):
+    if wanted.configure_apache and not installed.installed(places.prefix):
         message = "Apache must be installed and running (or nginx; or use -p, and serve the storage with: nearfs serve)"
         raise _refused(InvalidInput, message, wanted)
 
@@ -107,7 +116,7 @@ def _name_of_source(wanted: NewReplica) -> str:
     """Returns the name that the source's manifest has; nobody vouches for it before the first snapshot."""
     asked = source.opened(wanted.url, "unknown.source", {"CVMFS_SERVER_PROXY": wanted.proxy})
     try:
-        manifest = signing.parse_manifest(asked.fetch(".cvmfspublished", _MANIFEST_LIMIT_BYTES))
+        manifest = signing.parse_manifest(asked.fetch(MANIFEST, _MANIFEST_LIMIT_BYTES))
     except NearfsError as error:
         raise source.failed(error, f"Failed to access Stratum0 repository at {wanted.url}", wanted.url) from error
     fqrn = manifest.fields.name or ""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearfs import files, hashes, signing
-from nearfs.errors import Busy, Corrupt, InvalidInput, NotFound
+from nearfs.errors import Busy, Corrupt, InvalidInput, NotFound, Unreachable
 from nearfs.publish import collection, moments, ownership, revision, status
 from nearfs.publish.repository import MANIFEST, WHITELIST
 from nearfs.replica import source
@@ -63,7 +63,7 @@ def snapshot(replica: Repository, wanted: Snapshotting) -> Pulled | None:
     with _alone(replica, wanted), _marked(replica):
         if is_initial(replica):
             wanted.say("Initial snapshot")
-        pulled = _brought_over(replica, wanted)
+        pulled = brought_over(replica, wanted)
         _after(replica, wanted)
     return pulled
 
@@ -114,7 +114,8 @@ def _survived(replica: Repository) -> bool:
     return begun is None or begun == _boot_id()
 
 
-def _brought_over(replica: Repository, wanted: Snapshotting) -> Pulled:
+def brought_over(replica: Repository, wanted: Snapshotting) -> Pulled:
+    """Makes the replica what its source is now, and says what came. The caller holds its lock."""
     asked = source.of(replica)
     listed = replica.text("CVMFS_PUBLIC_KEY")
     keys = source.public_keys(listed)
@@ -139,6 +140,9 @@ def _brought_over(replica: Repository, wanted: Snapshotting) -> Pulled:
             head = answer["manifest"]
             wanted.say(f"Warning: {missing}; asking the source again")
             continue
+        except Unreachable as gone:
+            message = f"{gone}; what came is kept: run 'cvmfs_server snapshot {replica.name}' again when it answers"
+            raise Unreachable(message, operation="snapshot", subject=replica.name, exit_code=1) from gone
         _activate(replica, manifest, answer["manifest"], answer["whitelist"], pulled)
         files.remove(replica.spool / "pulling")
         return pulled

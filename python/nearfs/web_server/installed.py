@@ -58,8 +58,8 @@ class _WebServer(ABC):
         return not self.prefix and any(_is_alive(Path(path)) for path in self.pid_files)
 
     @abstractmethod
-    def texts(self, name: str, storage: Path, info: Path) -> dict[str, str]:
-        """Returns the pieces that a repository needs, by their names."""
+    def texts(self, name: str, target: Path | str, info: Path) -> dict[str, str]:
+        """Returns the pieces that a repository needs, by their names; `target` is a storage, or a source's URL."""
 
     @abstractmethod
     def enable(self, names: Iterable[str]) -> None:
@@ -109,16 +109,22 @@ class Apache(_WebServer):
     def _control(self) -> str:
         return "apache2ctl" if self._is_debian else "apachectl"
 
-    def texts(self, name: str, storage: Path, info: Path) -> dict[str, str]:
+    def texts(self, name: str, target: Path | str, info: Path) -> dict[str, str]:
         """Returns the pieces that a repository needs, by their names."""
-        return {_piece_name(name): pieces.apache_repository(name, storage), _INFO: pieces.apache_lists(info)}
+        if isinstance(target, str):
+            own = pieces.apache_pass_through(name, target)
+        else:
+            own = pieces.apache_repository(name, target)
+        return {_piece_name(name): own, _INFO: pieces.apache_lists(info)}
 
     def enable(self, names: Iterable[str]) -> None:
         """Lets Apache read pieces at its next look."""
         if self.prefix:
             return
         if self._is_debian:
-            self._command("a2enmod", "-q", "headers", "expires")
+            passes_on = any("ProxyPass" in self.path(name).read_text("utf-8") for name in names)
+            proxy = ("proxy", "proxy_http") if passes_on else ()
+            self._command("a2enmod", "-q", "headers", "expires", *proxy)
             self._command("a2enconf", "-q", *names)
         self._command(self._control, "configtest")
 
@@ -148,9 +154,13 @@ class Nginx(_WebServer):
     def _server(self) -> Path:
         return self.directory.parent / "conf.d" / "cvmfs.conf"
 
-    def texts(self, name: str, storage: Path, info: Path) -> dict[str, str]:
+    def texts(self, name: str, target: Path | str, info: Path) -> dict[str, str]:
         """Returns the pieces that a repository needs, by their names."""
-        return {_piece_name(name): pieces.nginx_repository(name, storage), _INFO: pieces.nginx_lists(info)}
+        if isinstance(target, str):
+            own = pieces.nginx_pass_through(name, target)
+        else:
+            own = pieces.nginx_repository(name, target)
+        return {_piece_name(name): own, _INFO: pieces.nginx_lists(info)}
 
     def enable(self, names: Iterable[str]) -> None:
         """Lets nginx read pieces at its next look."""
@@ -175,8 +185,10 @@ def installed(prefix: str) -> list[_WebServer]:
     return [server for kind in (Apache, Nginx) if (server := kind.find(prefix)) is not None]
 
 
-def write(prefix: str, name: str, storage: Path, info: Path) -> None:
-    """Writes and activates the pieces for the storage of repository `name`; `info` is the directory of the lists.
+def write(prefix: str, name: str, target: Path | str, info: Path) -> None:
+    """Writes and activates the pieces for repository `name`; `info` is the directory of the lists.
+
+    `target` is the storage, or for one that is passed through the URL of its source.
 
     Raises InvalidInput or Unreachable (exit code 1) where no server runs or one refuses its piece, which is gone then.
     """
@@ -185,7 +197,7 @@ def write(prefix: str, name: str, storage: Path, info: Path) -> None:
         message = "fail (Apache configuration): neither Apache nor nginx is running"
         raise InvalidInput(message, operation="configure the web server", exit_code=1)
     for server in servers:
-        texts = server.texts(name, storage, info)
+        texts = server.texts(name, target, info)
         own = _piece_name(name)
         for piece, text in texts.items():
             server.path(piece).parent.mkdir(parents=True, exist_ok=True)

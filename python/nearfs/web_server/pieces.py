@@ -60,6 +60,37 @@ Alias "/cvmfs/{name}" "{place}"
 """
 
 
+def _source(url: str) -> str:
+    """Returns the URL of a source that a web server can pass requests on to."""
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?", url):
+        message = f"{url!r} cannot be written into a web server's configuration: it is no plain http or https URL"
+        raise InvalidInput(message, operation="configure the web server", exit_code=1)
+    return url.rstrip("/")
+
+
+def apache_pass_through(name: str, url: str) -> str:
+    """Returns Apache's piece that passes requests for one repository on to its source, but for the web API."""
+    return f"""\
+# Passes requests for repository {name} on; written by cvmfs_server.
+ProxyPass "/cvmfs/{name}/api/" "!"
+ProxyPass "/cvmfs/{name}/" "{_source(url)}/"
+"""
+
+
+def nginx_pass_through(name: str, url: str) -> str:
+    """Returns nginx's piece that passes requests for one repository on to its source, but for the web API."""
+    return f"""\
+# Passes requests for repository {name} on; written by cvmfs_server.
+location ^~ "/cvmfs/{name}/api/" {{
+    return 404;
+}}
+location ^~ "/cvmfs/{name}/" {{
+    proxy_pass {_source(url)}/;
+    proxy_read_timeout 60s;
+}}
+"""
+
+
 def apache_lists(info: Path) -> str:
     """Returns Apache's piece for the lists of this server's repositories."""
     place = _quoted(info)

@@ -1,4 +1,4 @@
-"""Stored repositories: info, check, lsrepo, tag_list, dirtab.
+"""Stored repositories: info, check, pull, lsrepo, tag_list, dirtab.
 
 Owns: their options. Threading: a short-lived command, one thread.
 """
@@ -9,10 +9,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nearfs.cli import output, stored_cmd, tag_cmd
+from nearfs.cli import output, snapshot_cmd, stored_cmd, tag_cmd
 from nearfs.cli.stored_cmd import Shown, Stored
 from nearfs.compat.server.words import UsageError
 from nearfs.compat.swissknife.verbs import Letters
+from nearfs.publish.places import Places
+from nearfs.publish.repository import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +39,30 @@ def check(words: Sequence[str]) -> int:
     return stored_cmd.check(
         Stored(options.value("r")), tag=options.value("n"), subtree=options.value("s"), check_chunks=options.has("c")
     )
+
+
+def pull(words: Sequence[str]) -> int:
+    """Brings a storage up to date with its source, as a script of old does it: without locks and marks."""
+    options = Letters("pull", words, "u:m:r:k:x:R:w:n:l:t:a:d:Z:pizc", "umrkx")
+    if options.has("d") or options.has("c"):
+        raise UsageError("pull: partial replicas (-d) and preloaded caches (-c) are not available in this version")
+    kind, *places = options.value("r").split(",")
+    if kind != "local" or len(places) != 2:
+        raise UsageError("pull: -r has to be local,<temporary directory>,<storage>")
+    checksum = options.value("R")
+    settings = {
+        "CVMFS_REPOSITORY_TYPE": "stratum1",
+        "CVMFS_REPOSITORY_NAME": options.value("m"),
+        "CVMFS_STRATUM0": options.value("u"),
+        "CVMFS_UPSTREAM_STORAGE": options.value("r"),
+        "CVMFS_PUBLIC_KEY": options.value("k"),
+        # The checksum of the reference log, and what tells of a power cut.
+        "CVMFS_SPOOL_DIR": os.path.dirname(checksum) if checksum else options.value("x"),
+        "CVMFS_NUM_WORKERS": options.value("n"),
+        "CVMFS_HTTP_TIMEOUT": options.value("t"),
+        "CVMFS_HTTP_RETRIES": options.value("a"),
+    }
+    return snapshot_cmd.pull(Repository(options.value("m"), Places.here(), settings))
 
 
 def lsrepo(words: Sequence[str]) -> int:

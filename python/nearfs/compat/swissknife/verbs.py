@@ -17,6 +17,7 @@ VERBS = {
     "info": "repository:info",
     "check": "repository:check",
     "lsrepo": "repository:lsrepo",
+    "pull": "repository:pull",
     "tag_list": "repository:tag_list",
     "dirtab": "repository:dirtab",
     "zpipe": "content:zpipe",
@@ -28,7 +29,6 @@ VERBS = {
 }
 
 INSTEAD = {
-    "pull": "replicas come with a later version",
     "create": "use: cvmfs_server mkfs",
     "sync": "use: cvmfs_server publish",
     "sign": "use: cvmfs_server resign -p",
