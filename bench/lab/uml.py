@@ -7,6 +7,7 @@ The root file system is the host's, read-only. One thread a machine; making seve
 import contextlib
 import os
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ _GONE_LIMIT_S = 10.0
 _TAIL_BYTES = 2000
 _ANSWER_LIMIT_BYTES = 32 << 20
 _SHARED_MEMORY = Path("/dev/shm")
+_XSTATE = Path(__file__).with_name("xstate.c")
 _choosing = threading.Lock()
 
 
@@ -162,10 +164,18 @@ def start(home: Path, wire: Wire, init: Path, disks: Sequence[Path], memory_mib:
             stdout=log,
             stderr=log,
             pass_fds=[theirs.fileno(), outward.fileno()],
-            env={**os.environ, "TMPDIR": str(_memory_place(home, memory_mib))},
+            env={**os.environ, "TMPDIR": str(_memory_place(home, memory_mib)), "LD_PRELOAD": str(_xstate(home))},
             start_new_session=True,
         )
         return Machine(process, socket.socket(fileno=ours.detach()), console)
+
+
+def _xstate(home: Path) -> Path:
+    """Returns the library that makes the machine's kernel and the processor agree; built anew for each machine."""
+    library = home / "xstate.so"
+    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    _tool([*compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(_XSTATE), "-ldl"])
+    return library
 
 
 def _memory_place(home: Path, memory_mib: int) -> Path:

@@ -160,7 +160,7 @@ def test_signatures_and_descriptions_are_renewed(publisher: Publisher, tmp_path:
     publisher.server("skeleton", tmp_path / "storage")
     assert len([entry for entry in (tmp_path / "storage" / "data").iterdir() if len(entry.name) == 2]) == 256
     publisher.server("fix-permissions")
-    for name in ("enter", "masterkeycard", "update-geodb", "snapshot"):
+    for name in ("enter", "masterkeycard", "update-geodb"):
         later = publisher.server(name, check=False)
         assert (later.returncode, "not available in this version of nearfs; " in later.stderr) == (1, True)
     listed = json.loads((publisher.prefix / "srv/cvmfs/info/v1/repositories.json").read_text())
