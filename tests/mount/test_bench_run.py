@@ -60,8 +60,9 @@ def test_a_run_keeps_a_result_and_nothing_else(tmp_path: Path) -> None:
     assert cells["small-opens", "nearfs", "hot"].median("requests") == 0
     assert min(small_opens.values("wire_bytes")) > min(small_opens.values("fetched_bytes")) > 100_000
     assert cells["find", "nearfs", "hot"].median("upcalls") is not None
-    # One after the other, each at least a round trip: what the line emulates is what the program waits for.
-    assert min(small_opens.values("wall_s")) > 240 * 0.004 * 0.98
+    # A catalog, the files that show what is going on, and those that were fetched ahead meanwhile: what the line
+    # emulates is what the program waits for.
+    assert min(small_opens.values("wall_s")) > 4 * 0.004 * 0.98
     assert cells["find", "local", "cold"].line is None
     assert "find" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
