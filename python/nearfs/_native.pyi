@@ -182,9 +182,13 @@ class ReplicaSource:
         threshold_s: int | None,
         verifies: bool,
         known: list[str],
+        paths: bytes,
+        rewalks: bool,
         progress: Progress,
     ) -> Pulled:
         """Brings over what the head reaches; `known` are the root catalogs that the reference log has.
+
+        `paths` are the rules of a partial replica, empty for everything; with `rewalks` they were others last time.
 
         Raises `NotFound` for objects that the source does not have, `Corrupt` for damaged ones. What came stays.
         """
@@ -639,8 +643,12 @@ def check(
     check_chunks: bool,
     verify_content: bool,
     subtree: str,
+    paths: bytes,
 ) -> tuple[list[tuple[str, str]], list[Finding]]:
-    """Walks every catalog of a revision; returns its catalogs (hash, path) and what is wrong."""
+    """Walks every catalog of a revision; returns its catalogs (hash, path) and what is wrong.
+
+    `paths` are the rules of a partial replica: other nested catalogs are not looked for.
+    """
 
 def check_history(storage: _Path, *, history: str, fqrn: str) -> list[Finding]:
     """Returns what is wrong with a history."""
@@ -657,12 +665,14 @@ def plan_sweep(
     keep_revisions: int | None,
     keep_since_s: int,
     also_kept: list[str],
+    paths: bytes,
     progress: Progress,
 ) -> SweepPlan:
     """Finds out what a garbage collection can delete; changes nothing.
 
     Keeps `keep_revisions` revisions before the newest one, or with None those since `keep_since_s` (Unix seconds) and
-    the one before them; tagged ones and the roots `also_kept` always. `checksum` is that of the reference log.
+    the one before them; tagged ones and the roots `also_kept` always. `paths` are the rules of a partial replica, empty
+    for everything. `checksum` is that of the reference log.
     """
 
 def rebuild_references(

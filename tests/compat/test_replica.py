@@ -251,6 +251,52 @@ def test_a_source_that_is_published_and_collected_meanwhile(publisher: Publisher
     assert_sound(replica, publisher.fqrn, publisher.public_key)
 
 
+def test_a_part_of_a_repository_is_kept_checked_collected_and_widened(
+    publisher: Publisher, server: Callable[[Path], Server], mount: Callable[..., Path], tmp_path: Path
+) -> None:
+    publisher.create("-z")
+    publish(publisher, 1)
+    source = server(publisher.storage.parent)
+    replica = replicas.add(tmp_path / "s1", source.url, publisher.public_key, publisher.fqrn)
+    rules = tmp_path / "paths"
+    rules.write_text("# not what is below a\n/a\n!/a/b*\n")
+    conf = replica.prefix / "etc/cvmfs/repositories.d" / publisher.fqrn / "replica.conf"
+    conf.write_text(f"{conf.read_text()}NEARFS_REPLICA_PATHS={rules}\n")
+    replica.server("snapshot", publisher.fqrn)
+    some, whole = replicas.objects(replica.storage), replicas.objects(publisher.storage)
+    catalogs = [len([key for key in objects if key.endswith("C")]) for objects in (some, whole)]
+    assert some.items() < whole.items()
+    assert catalogs[0] < catalogs[1]
+    assert "no problems found" in replica.server("check", publisher.fqrn).stdout
+
+    # A client whose nearest server is partial gets the rest from the other one.
+    near, far = server(replica.storage.parent).url, source.url
+    shown = mount(publisher.fqrn, publisher.client_settings(f"{near};{far}", tmp_path / "cache"))
+    for place in ("a/f1", "a/b/f1", "c1/f1", "big"):
+        assert (shown / place).read_bytes() == (publisher.union / place).read_bytes()
+
+    # The next revision comes in part as well, and what went is collected.
+    publish(publisher, 2)
+    publish(publisher, 3)
+    replica.server("snapshot", publisher.fqrn)
+    assert "done garbage collecting" in replica.server("gc", "-f", "-r", "0", publisher.fqrn).stdout
+    assert "no problems found" in replica.server("check", publisher.fqrn).stdout
+    assert replicas.holes(replica.storage, tmp_path) != [], "a part is a part"
+
+    # Other rules: everything is looked at again, and only what was missing comes.
+    before = replicas.objects(replica.storage)
+    rules.write_text("")
+    asked = len(source.requests())
+    replica.server("snapshot", publisher.fqrn)
+    keys = {str(request["path"]).partition("/data/")[2].replace("/", "") for request in source.requests()[asked:]}
+    assert not before.keys() & keys
+    assert replicas.holes(replica.storage, tmp_path) == []
+    assert_sound(replica, publisher.fqrn, publisher.public_key)
+    rules.write_text("relative\n")
+    refused = replica.server("snapshot", publisher.fqrn, check=False)
+    assert (refused.returncode, "a path begins with /" in refused.stderr) == (1, True)
+
+
 def test_refusals_say_why(publisher: Publisher, server: Callable[[Path], Server], tmp_path: Path) -> None:
     publisher.create()
     source = server(publisher.storage.parent)

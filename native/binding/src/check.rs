@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use nearfs_core::replica::PathRules;
 use nearfs_core::replica::check::{self, CheckSettings, Finding};
 use nearfs_format::path::RepoPath;
 use pyo3::prelude::*;
@@ -25,7 +26,7 @@ fn shown<'py>(py: Python<'py>, findings: &[Finding]) -> PyResult<Shown<'py>> {
 
 /// Walks every catalog of a revision; returns its catalogs and what is wrong.
 #[pyfunction(name = "check")]
-#[pyo3(signature = (storage, *, fqrn, root_hash, expected_size, check_chunks, verify_content, subtree))]
+#[pyo3(signature = (storage, *, fqrn, root_hash, expected_size, check_chunks, verify_content, subtree, paths))]
 #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
 pub(crate) fn check_revision<'py>(
     py: Python<'py>,
@@ -36,6 +37,7 @@ pub(crate) fn check_revision<'py>(
     check_chunks: bool,
     verify_content: bool,
     subtree: &str,
+    paths: &[u8],
 ) -> PyResult<(Vec<(String, String)>, Shown<'py>)> {
     let settings = CheckSettings {
         fqrn,
@@ -44,6 +46,7 @@ pub(crate) fn check_revision<'py>(
         check_chunks,
         verify_content,
         subtree: RepoPath::parse(subtree.trim_end_matches('/').as_bytes()).map_err(Raised::from)?,
+        paths: PathRules::parse(paths).map_err(Raised::from)?,
     };
     let report = py.detach(|| check::check(&storage, &settings, &AtomicBool::new(false))).map_err(Raised::from)?;
     Ok((report.catalogs, shown(py, &report.findings)?))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nearfs_core::Error;
+use nearfs_core::replica::PathRules;
 use nearfs_core::replica::pull::{self, PullSettings, Pulled, SourceHead};
 use nearfs_core::repo::reflog::Reflog;
 use nearfs_core::store::local::LocalStore;
@@ -83,7 +84,7 @@ impl ReplicaSource {
     }
 
     /// Brings over what the head reaches.
-    #[pyo3(signature = (storage, *, is_initial, threshold_s, verifies, known, progress))]
+    #[pyo3(signature = (storage, *, is_initial, threshold_s, verifies, known, paths, rewalks, progress))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn pull<'py>(
         &self,
@@ -93,12 +94,16 @@ impl ReplicaSource {
         threshold_s: Option<i64>,
         verifies: bool,
         known: Vec<String>,
+        paths: &[u8],
+        rewalks: bool,
         progress: &Progress,
     ) -> PyResult<Bound<'py, PyDict>> {
         let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let head = head.ok_or_else(|| Raised::invalid("replicate", "a source whose head was not asked for"))?;
         let known = known.iter().map(|text| values::hash(text)).collect::<Result<_, _>>()?;
-        let settings = PullSettings { in_flight: self.in_flight, is_initial, threshold_s, verifies, known };
+        let paths = PathRules::parse(paths).map_err(Raised::from)?;
+        let settings =
+            PullSettings { in_flight: self.in_flight, is_initial, threshold_s, verifies, known, paths, rewalks };
         let progress = Arc::clone(&progress.0);
         let pulled = py
             .detach(|| {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nearfs_core::replica::PathRules;
 use nearfs_core::replica::sweep::{self, Head, KeptRevision, Plan, Removal, Retention, SweepSettings, Swept};
 use nearfs_core::store::local::LocalStore;
 use nearfs_format::hash::ContentHash;
@@ -125,7 +126,7 @@ fn shown<'py>(py: Python<'py>, swept: &Swept) -> PyResult<Bound<'py, PyDict>> {
 
 /// Finds out what can go; changes nothing.
 #[pyfunction]
-#[pyo3(signature = (storage, *, fqrn, head, checksum, keep_revisions, keep_since_s, also_kept, progress))]
+#[pyo3(signature = (storage, *, fqrn, head, checksum, keep_revisions, keep_since_s, also_kept, paths, progress))]
 #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
 pub(crate) fn plan_sweep(
     py: Python<'_>,
@@ -136,10 +137,12 @@ pub(crate) fn plan_sweep(
     keep_revisions: Option<u64>,
     keep_since_s: i64,
     also_kept: Vec<String>,
+    paths: &[u8],
     progress: &Progress,
 ) -> PyResult<SweepPlan> {
     let retention = keep_revisions.map_or(Retention::Since(keep_since_s), Retention::Revisions);
     let mut settings = SweepSettings::new(fqrn, head.checked()?, retention, values::hash(checksum)?);
+    settings.paths = PathRules::parse(paths).map_err(Raised::from)?;
     settings.also_kept = also_kept.iter().map(|text| values::hash(text)).collect::<Result<Vec<_>, _>>()?;
     let progress = Arc::clone(&progress.0);
     let mut plan =

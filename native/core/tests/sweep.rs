@@ -12,6 +12,7 @@ use nearfs_core::progress::Progress;
 use nearfs_core::publish::{
     BaseRevision, Committed, NewRepository, PublishSettings, Source, create_repository, publish,
 };
+use nearfs_core::replica::PathRules;
 use nearfs_core::replica::check::{CheckSettings, check};
 use nearfs_core::replica::sweep::{self, Head, Removal, Retention, SweepSettings, Swept};
 use nearfs_core::repo::history::HistoryDb;
@@ -215,6 +216,7 @@ impl Repository {
                 check_chunks: true,
                 verify_content: true,
                 subtree: RepoPath::root(),
+                paths: PathRules::default(),
             };
             let report = check(self.store.root(), &settings, &AtomicBool::default()).unwrap();
             assert_eq!(report.findings, [], "revision {index}");

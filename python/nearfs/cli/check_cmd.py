@@ -152,6 +152,7 @@ def _check_one(repository: Repository, options: CheckOptions) -> int:
         check_chunks=options.check_chunks,
         verify_content=options.verify_content,
         subtree=options.subtree,
+        paths=repository.partial_paths,
     )
     for catalog, path in catalogs:
         output.line(f"[inspecting catalog] {catalog} at {path or '/'}")

@@ -210,6 +210,7 @@ def check(stored: Stored, *, tag: str, subtree: str, check_chunks: bool) -> int:
         check_chunks=check_chunks,
         verify_content=False,
         subtree=subtree,
+        paths=b"",
     )
     for catalog, path in catalogs:
         output.line(f"[inspecting catalog] {catalog} at {path or '/'}")

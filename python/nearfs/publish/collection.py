@@ -153,6 +153,7 @@ def _plan(repository: Repository, fields: ManifestFields, wanted: Collecting, pr
         keep_revisions=wanted.keep_revisions,
         keep_since_s=wanted.keep_since_s,
         also_kept=_in_use(repository),
+        paths=repository.partial_paths,
         progress=progress,
     )
 

@@ -255,6 +255,18 @@ class Repository:
         return most, self.number("CVMFS_AUTOCATALOGS_MIN_WEIGHT", 1000)
 
     @property
+    def partial_paths(self) -> bytes:
+        """Returns the rules of a partial replica (`NEARFS_REPLICA_PATHS`, a file); those of a whole one are empty."""
+        place = self.text("NEARFS_REPLICA_PATHS")
+        if not place:
+            return b""
+        try:
+            return Path(place).read_bytes()
+        except OSError as error:
+            message = f"cannot read {place}, which NEARFS_REPLICA_PATHS of {self.name} names: {error.strerror}"
+            raise InvalidInput(message, operation="read configuration", subject=place, exit_code=1) from error
+
+    @property
     def transaction_flag(self) -> Path:
         """Returns the file whose existence means that a transaction is open."""
         return self.spool / "in_transaction.lock"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LAST = ".cvmfs_last_snapshot"
 UNDER_WAY = ".cvmfs_is_snapshotting"
+_PATHS = "pulled.paths"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _ATTEMPTS = 3
 _POLL_S = 1.0
@@ -174,7 +175,11 @@ def _pull(
     if fields.garbage_collectable:
         threshold_s = moments.parse(replica.text("CVMFS_AUTO_GC_TIMESPAN", collection.DEFAULT_SPAN))
     known = [found for found, letter in _references(replica) if letter == "C"]
-    initial = is_initial(replica)
+    initial, paths = is_initial(replica), replica.partial_paths
+    rewalks = paths != _paths_before(replica)
+    if rewalks:
+        # No rules are like this: after a kill, the next pull walks again whatever the rules are then.
+        files.replace(replica.spool / _PATHS, paths + b"\0")
     wanted.say("Replicating from trunk catalog at /")
     progress = wanted.progress
     pulled = collection.interruptibly(
@@ -184,16 +189,28 @@ def _pull(
             threshold_s=threshold_s,
             verifies=verifies,
             known=known,
+            paths=paths,
+            rewalks=rewalks,
             progress=progress,
         ),
         progress,
     )
+    if rewalks:
+        files.replace(replica.spool / _PATHS, paths)
     wanted.say(f"  fetched {pulled['objects_new']} new chunks out of {pulled['objects_seen']} unique chunks")
     if fields.history:
         wanted.say(f"Found {pulled['tags']} named snapshots")
     for warning in pulled["warnings"]:
         wanted.say(warning)
     return pulled
+
+
+def _paths_before(replica: Repository) -> bytes:
+    """Returns the rules of the last pull; those of one that has everything are empty."""
+    try:
+        return (replica.spool / _PATHS).read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _references(replica: Repository) -> list[tuple[str, str]]:

@@ -32,6 +32,7 @@ use nearfs_format::path::RepoPath;
 use crate::catalog::reader::CatalogReader;
 use crate::error::{Error, ErrorKind, Result};
 
+use super::paths::PathRules;
 pub use findings::Finding;
 use findings::Findings;
 pub use history::check_history;
@@ -58,6 +59,8 @@ pub struct CheckSettings {
     pub verify_content: bool,
     /// Mountpoint of the nested catalog to begin with; the root for everything. The row in its parent is not compared.
     pub subtree: RepoPath,
+    /// What the storage of a partial replica has; other nested catalogs are not looked for.
+    pub paths: PathRules,
 }
 
 /// What was visited and what was found.
@@ -224,7 +227,8 @@ impl Walk<'_> {
             self.objects.check(self.storage, &table, uses, self.cancel, findings)?;
         }
         // A catalog that belongs elsewhere leads elsewhere: following it could visit the same catalogs many times.
-        let waiting = if table.prefix == mount.path { nested.mounts } else { Vec::new() };
+        let mut waiting = if table.prefix == mount.path { nested.mounts } else { Vec::new() };
+        waiting.retain(|mount| self.settings.paths.wants(&mount.path));
         Ok(Some(Frame {
             subject: subject(mount),
             schema_revision: reader.schema().revision,

@@ -5,6 +5,9 @@
 
 pub mod check;
 mod load;
+mod paths;
 pub mod pull;
 mod spill;
 pub mod sweep;
+
+pub use paths::PathRules;

@@ -21,6 +21,7 @@ use crate::progress::Progress;
 use crate::repo::reflog::{Reference, Reflog};
 use crate::store::Store;
 
+use super::paths::PathRules;
 use super::spill::SpilledSet;
 pub use rebuild::{Rebuilt, rebuild};
 pub use removal::{Removal, Swept};
@@ -69,13 +70,16 @@ pub struct SweepSettings {
     pub reflog_checksum: ContentHash,
     /// Hashes in memory before a set goes to disk.
     pub in_memory_max: usize,
+    /// What the storage of a partial replica has; other nested catalogs are not needed.
+    pub paths: PathRules,
 }
 
 impl SweepSettings {
     /// Returns settings with the usual bound of memory, and nothing kept beside the retention.
     pub fn new(fqrn: impl Into<String>, head: Head, retention: Retention, reflog_checksum: ContentHash) -> Self {
         let (fqrn, also_kept, in_memory_max) = (fqrn.into(), Vec::new(), IN_MEMORY_MAX);
-        Self { fqrn, head, retention, also_kept, reflog_checksum, in_memory_max }
+        let paths = PathRules::default();
+        Self { fqrn, head, retention, also_kept, reflog_checksum, in_memory_max, paths }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use nearfs_core::catalog::schema::CREATE;
+use nearfs_core::replica::PathRules;
 use nearfs_core::replica::check::{CheckReport, CheckSettings, Finding, check};
 use nearfs_format::codec::deflate;
 use nearfs_format::hash::{ContentHash, HashAlgorithm};
@@ -243,6 +244,7 @@ impl Repository {
             check_chunks: true,
             verify_content: true,
             subtree: RepoPath::root(),
+            paths: PathRules::default(),
         }
     }
 

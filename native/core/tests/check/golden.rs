@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
+use nearfs_core::replica::PathRules;
 use nearfs_core::replica::check::{CheckSettings, check, check_history, check_references};
 use nearfs_format::codec::inflate_bounded;
 use nearfs_format::hash::ContentHash;
@@ -48,6 +49,7 @@ fn golden_repositories_are_sound_at_every_tag() {
                 check_chunks: true,
                 verify_content: true,
                 subtree: RepoPath::root(),
+                paths: PathRules::default(),
             };
             let report = check(&storage, &settings, &AtomicBool::new(false)).unwrap();
             assert_eq!(report.findings, [], "{name} at {tag}");

@@ -9,6 +9,7 @@ use nearfs_core::progress::Progress;
 use nearfs_core::publish::{
     BaseRevision, Committed, NewRepository, PublishSettings, Source, create_repository, publish,
 };
+use nearfs_core::replica::PathRules;
 use nearfs_core::replica::check::{CheckSettings, check};
 use nearfs_core::store::LocalStore;
 use nearfs_format::chunker::ChunkSizes;
@@ -30,6 +31,7 @@ fn sound(storage: &Path, revision: &Committed) -> Vec<String> {
         check_chunks: true,
         verify_content: true,
         subtree: RepoPath::root(),
+        paths: PathRules::default(),
     };
     let report = check(storage, &settings, &AtomicBool::new(false)).unwrap();
     assert_eq!(report.findings, []);

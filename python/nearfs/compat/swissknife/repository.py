@@ -44,8 +44,8 @@ def check(words: Sequence[str]) -> int:
 def pull(words: Sequence[str]) -> int:
     """Brings a storage up to date with its source, as a script of old does it: without locks and marks."""
     options = Letters("pull", words, "u:m:r:k:x:R:w:n:l:t:a:d:Z:pizc", "umrkx")
-    if options.has("d") or options.has("c"):
-        raise UsageError("pull: partial replicas (-d) and preloaded caches (-c) are not available in this version")
+    if options.has("c"):
+        raise UsageError("pull: preloaded caches (-c) are not available in this version")
     kind, *places = options.value("r").split(",")
     if kind != "local" or len(places) != 2:
         raise UsageError("pull: -r has to be local,<temporary directory>,<storage>")
@@ -61,6 +61,7 @@ def pull(words: Sequence[str]) -> int:
         "CVMFS_NUM_WORKERS": options.value("n"),
         "CVMFS_HTTP_TIMEOUT": options.value("t"),
         "CVMFS_HTTP_RETRIES": options.value("a"),
+        "NEARFS_REPLICA_PATHS": options.value("d"),
     }
     return snapshot_cmd.pull(Repository(options.value("m"), Places.here(), settings))
 

@@ -16,6 +16,7 @@ use nearfs_format::hash::ContentHash;
 use nearfs_format::manifest::ManifestFields;
 use nearfs_format::object::{ObjectId, ObjectKind};
 
+use super::paths::PathRules;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::repo::history::HistoryDb;
@@ -40,8 +41,12 @@ pub struct PullSettings {
     pub threshold_s: Option<i64>,
     /// The storage was left by a machine that went down: its objects are read and hashed instead of believed.
     pub verifies: bool,
-    /// Root catalogs that the reference log has.
+    /// Root catalogs that the reference log has: those were whole.
     pub known: HashSet<ContentHash>,
+    /// What a partial replica wants.
+    pub paths: PathRules,
+    /// The last pull wanted other parts: what is below a catalog that is there may be missing.
+    pub rewalks: bool,
 }
 
 /// What a pull did.
@@ -107,6 +112,8 @@ pub fn pull(
             fetcher,
             progress,
             verifies: settings.verifies,
+            rewalks: settings.rewalks,
+            paths: &settings.paths,
             seen: walk::nothing_seen(store.as_ref()),
             walked: Walked::default(),
         },
@@ -140,7 +147,7 @@ impl Puller<'_> {
     fn line(&mut self) -> Result<()> {
         let newest = self.fields.root_hash;
         let mut line = vec![Wanted { root: newest, scratch: None, name: "the newest revision".into() }];
-        let is_known = self.walker.has_tree(newest)? && self.settings.known.contains(&newest);
+        let is_known = self.was_brought(newest)?;
         if !self.settings.is_initial && !is_known {
             self.predecessors(&mut line)?;
         }
@@ -149,6 +156,11 @@ impl Puller<'_> {
             self.bring(wanted, is_newest)?;
         }
         Ok(())
+    }
+
+    /// Says whether an earlier pull brought a revision over: the reference log follows when it is whole, and on disk.
+    fn was_brought(&self, root: ContentHash) -> Result<bool> {
+        Ok(self.settings.known.contains(&root) && self.walker.has_named(root)?)
     }
 
     fn predecessors(&mut self, line: &mut Vec<Wanted>) -> Result<()> {
@@ -164,9 +176,8 @@ impl Puller<'_> {
                 return Ok(());
             }
             let Some(previous) = opened.previous_revision() else { return Ok(()) };
-            let is_whole = self.walker.has_tree(previous)? && self.settings.known.contains(&previous);
             // A line that leads back into itself ends there.
-            if is_whole || !known.insert(previous) {
+            if self.was_brought(previous)? || !known.insert(previous) {
                 return Ok(());
             }
             line.push(Wanted { root: previous, scratch: None, name: format!("revision {previous}") });

@@ -11,6 +11,7 @@ use nearfs_format::object::{ObjectId, ObjectKind};
 use tempfile::TempPath;
 
 use super::super::load::{self, Opened};
+use super::super::paths::PathRules;
 use super::super::spill::SpilledSet;
 use super::fetching::Fetcher;
 use crate::error::{Error, ErrorKind, Result};
@@ -53,6 +54,9 @@ pub(super) struct Walker<'p> {
     pub(super) progress: &'p Progress,
     /// The storage may hold what a power cut left: nothing is believed by its name.
     pub(super) verifies: bool,
+    /// Below a catalog that is there, something may be missing.
+    pub(super) rewalks: bool,
+    pub(super) paths: &'p PathRules,
     /// Objects that are in the store or were asked for.
     pub(super) seen: SpilledSet,
     pub(super) walked: Walked,
@@ -120,7 +124,12 @@ impl Walker<'_> {
 
     /// Says whether the store has a catalog, and so all that is below it.
     pub(super) fn has_tree(&self, root: ContentHash) -> Result<bool> {
-        Ok(!self.verifies && self.store.size(&ObjectId::new(root, ObjectKind::Catalog))?.is_some())
+        Ok(!self.verifies && !self.rewalks && self.has_named(root)?)
+    }
+
+    /// Says whether the store has a catalog of that name.
+    pub(super) fn has_named(&self, hash: ContentHash) -> Result<bool> {
+        Ok(self.store.size(&ObjectId::new(hash, ObjectKind::Catalog))?.is_some())
     }
 
     /// Brings everything that a root catalog needs into the store, then the catalog. `scratch` may have it already.
@@ -162,9 +171,12 @@ impl Walker<'_> {
         self.commit(&mut tree.ready)
     }
 
-    /// Where names are not believed: says whether the store's own copy of a catalog is what its name says.
+    /// Says whether the store's own copy of a catalog can be walked; where names are not believed, it is read first.
     fn has_sound(&self, hash: ContentHash) -> Result<bool> {
-        Ok(self.verifies && is_sound(self.store, &ObjectId::new(hash, ObjectKind::Catalog))?)
+        if self.verifies {
+            return is_sound(self.store, &ObjectId::new(hash, ObjectKind::Catalog));
+        }
+        Ok(self.rewalks && self.has_named(hash)?)
     }
 
     /// Asks for what a catalog needs.
@@ -185,7 +197,7 @@ impl Walker<'_> {
         })?;
         let mut waiting = 0;
         for nested in catalog.reader.nested()? {
-            if !self.has_tree(nested.hash)? {
+            if self.paths.wants(&nested.path) && !self.has_tree(nested.hash)? {
                 let child = tree.add(nested.hash, Some(place));
                 tree.to_fetch.push(child);
                 waiting += 1;

@@ -9,6 +9,7 @@ use nearfs_format::hash::ContentHash;
 use nearfs_format::reflog::RefKind;
 
 use super::super::load;
+use super::super::paths::PathRules;
 use super::super::spill::SpilledSet;
 use super::{KeptRevision, OPERATION, Retention, SweepSettings, warn};
 use crate::error::{Error, ErrorKind, Result};
@@ -38,6 +39,7 @@ enum Gone<'a> {
 struct Marker<'a> {
     store: &'a dyn Store,
     progress: &'a Progress,
+    paths: &'a PathRules,
     marked: Marked,
 }
 
@@ -52,7 +54,7 @@ pub(super) fn mark(
     let set = || SpilledSet::new(&scratch, settings.in_memory_max);
     let (catalogs, objects) = (set(), set());
     let marked = Marked { catalogs, objects, catalogs_kept: 0, kept: Vec::new(), warnings: Vec::new() };
-    let mut marker = Marker { store, progress, marked };
+    let mut marker = Marker { store, progress, paths: &settings.paths, marked };
     // First those that have to be whole: a catalog is read once, and by the strictest rule that it is kept by.
     marker.mark_tree(settings.head.root_hash, Gone::Refused("the newest revision"))?;
     if let Some(history) = settings.head.history {
@@ -115,7 +117,8 @@ impl Marker<'_> {
             let objects = &mut self.marked.objects;
             catalog.reader.references(|id| objects.insert(&id.hash, 0)).map_err(|e| refused(e, gone))?;
             let nested = catalog.reader.nested().map_err(|e| refused(e, gone))?;
-            waiting.extend(nested.into_iter().map(|nested| nested.hash));
+            let wanted = nested.into_iter().filter(|nested| self.paths.wants(&nested.path));
+            waiting.extend(wanted.map(|nested| nested.hash));
         }
         Ok(())
     }
