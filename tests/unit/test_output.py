@@ -57,3 +57,11 @@ def test_command_ends_silently_with_its_reader() -> None:
         complaints = child.stderr.read()
         child.wait(timeout=20)
     assert complaints == b""
+
+
+def test_the_end_of_a_replication_is_told_from_what_its_files_had_so_far() -> None:
+    counts = {"files_total": 200, "files_done": 50, "bytes_total": 0, "bytes_done": 1000}
+    assert output._bytes_expected(counts) == 4000
+    assert output._bytes_expected({**counts, "bytes_total": 5000}) == 5000
+    assert output._bytes_expected({**counts, "files_done": 0}) is None
+    assert output._bytes_expected({**counts, "files_total": 0}) is None, "a stream's end is not known"

@@ -102,7 +102,16 @@ def follow(counts: Callable[[], dict[str, int]], done: Event, every_s: float) ->
             now = counts()
             # How many files a stream holds is known at its end.
             files = f"{now['files_done']:,}" + (f" of {now['files_total']:,}" if now["files_total"] else "") + " files"
-            bar.update(task, description=files, total=now["bytes_total"] or None, completed=now["bytes_done"])
+            bar.update(task, description=files, total=_bytes_expected(now), completed=now["bytes_done"])
+
+
+def _bytes_expected(now: dict[str, int]) -> float | None:
+    """Returns how many bytes there will be: counted, or as many a file as so far; None where nothing is known."""
+    if now["bytes_total"]:
+        return now["bytes_total"]
+    if now["files_total"] and now["files_done"]:
+        return now["bytes_done"] / now["files_done"] * now["files_total"]
+    return None
 
 
 def json_document(document: object) -> None:
