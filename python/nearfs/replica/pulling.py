@@ -126,7 +126,9 @@ def brought_over(replica: Repository, wanted: Snapshotting) -> Pulled:
     verifies = not _survived(replica)
     if verifies:
         wanted.say("The machine went down during the last snapshot: verifying what it left")
-    files.replace(replica.spool / "pulling", _boot_id())
+    else:
+        # Until a snapshot has verified everything, the next one has to, whatever ends this one.
+        files.replace(replica.spool / "pulling", _boot_id())
     head: bytes | None = None
     for attempt in range(_ATTEMPTS):
         answer = asked.head(str(replica.storage), public_keys=keys, now_s=int(time.time()))

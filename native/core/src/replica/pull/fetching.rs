@@ -157,13 +157,13 @@ impl Fetcher {
         }
     }
 
-    /// Fails once anything has failed, or somebody asked to stop.
+    /// Fails once anything has failed, or somebody asked to stop; and from then on, whoever asks.
     fn check(&self) -> Result<()> {
         self.shared.progress.check(OPERATION)?;
         if self.shared.is_stopped.load(Ordering::Acquire)
-            && let Some(failure) = self.shared.failure.lock().take()
+            && let Some(failure) = self.shared.failure.lock().as_ref()
         {
-            return Err(failure);
+            return Err(failure.again());
         }
         Ok(())
     }
