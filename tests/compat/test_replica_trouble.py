@@ -203,3 +203,40 @@ def test_nothing_is_shown_without_what_its_manifest_names(publisher: Publisher, 
         replica.server("snapshot", publisher.fqrn)
     assert replicas.named_files(replica.storage) == replicas.named_files(publisher.storage)
     replicas.assert_sound(replica, publisher.fqrn, publisher.public_key)
+
+
+def test_a_source_that_does_not_answer_is_asked_again_later(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.create()
+    machine = Publisher(tmp_path / "s1", publisher.fqrn)
+    with replicas.source(publisher, lambda _: True) as url:
+        words = ("add-replica", "-p", "-o", "root", f"{url}/cvmfs/{publisher.fqrn}", publisher.public_key)
+        told = machine.server(*words).stdout
+    assert f"The replica is empty. Run 'cvmfs_server snapshot {publisher.fqrn}' for the initial replica" in told
+    assert "'cvmfs_server snapshot -a'" in told
+    failed = machine.server("snapshot", publisher.fqrn, check=False)
+    way_out = f"run 'cvmfs_server snapshot {publisher.fqrn}' again when it answers"
+    assert (failed.returncode, url in failed.stderr, way_out in failed.stderr) == (1, True, True), failed.stderr
+    assert not (machine.storage / ".cvmfspublished").exists()
+
+
+def test_a_source_that_is_new_each_time_is_left_alone(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.create()
+    revisions = 1
+
+    def serves(path: str) -> bool:
+        nonlocal revisions
+        if is_changing.is_set() and path.endswith("/.cvmfspublished"):
+            revisions += 1
+            replicas.publish(publisher, revisions)
+        return not (is_changing.is_set() and path.endswith("P"))
+
+    is_changing = threading.Event()
+    with replicas.source(publisher, serves) as url:
+        replica = replicas.add(tmp_path / "s1", url, publisher.public_key, publisher.fqrn)
+        is_changing.set()
+        failed = replica.server("snapshot", publisher.fqrn, check=False)
+        assert (failed.returncode, "changes faster than it can be read" in failed.stderr) == (1, True), failed.stderr
+        assert (revisions, failed.stdout.count("asking the source again")) == (4, 2)
+        is_changing.clear()
+        replica.server("snapshot", publisher.fqrn)
+    assert replicas.named_files(replica.storage) == replicas.named_files(publisher.storage)
