@@ -273,9 +273,10 @@ def give_to_owner(repository: Repository, owner: keys.Owner) -> None:
     if not repository.is_replica:
         os.chown(repository.union, owner.uid, owner.gid)
     for top in (repository.storage, repository.spool):
-        for directory, _, names_here in os.walk(top):
+        for directory, links_among, names_here in os.walk(top):
             os.chown(directory, owner.uid, owner.gid)
-            for name in names_here:
+            # A link to a directory counts as one, and is not entered.
+            for name in links_among + names_here:
                 os.chown(os.path.join(directory, name), owner.uid, owner.gid, follow_symlinks=False)
 
 

@@ -193,7 +193,8 @@ def _pull(
     if fields.garbage_collectable:
         threshold_s = moments.parse(replica.text("CVMFS_AUTO_GC_TIMESPAN", collection.DEFAULT_SPAN))
     known = [found for found, letter in _references(replica) if letter == "C"]
-    initial, paths = is_initial(replica), replica.partial_paths
+    # A script that pulls by itself leaves no mark of a snapshot, but what it brought over.
+    initial, paths = is_initial(replica) and _present(replica) is None, replica.partial_paths
     rewalks = paths != _paths_before(replica)
     if rewalks:
         # No rules are like this: after a kill, the next pull walks again whatever the rules are then.
