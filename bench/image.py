@@ -250,11 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="bench.image", description="Measures starting containers.")
     parser.add_argument("--tree", type=Path, help="root file system of the image; otherwise debootstrap makes one")
-    parser.add_argument("--rtt", type=float, default=50.0, help="milliseconds")
-    parser.add_argument("--rate", type=float, default=100.0, help="Mbit/s")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--directory", type=Path, default=Path("/tmp"), help="where the run has its files")
-    parser.add_argument("--keep", action="store_true", help="write a result into bench/results")
+    enclosure.add_options(parser)
     options = parser.parse_args(words)
     home = enclosure.home()
     if home is None:

@@ -134,11 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--files", type=int, default=30_000)
     parser.add_argument("--catalogs", type=int, default=50)
     parser.add_argument("--bytes", type=int, default=4000, help="of each file")
-    parser.add_argument("--rtt", type=float, default=50.0, help="milliseconds")
-    parser.add_argument("--rate", type=float, default=100.0, help="Mbit/s")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--directory", type=Path, default=Path("/tmp"), help="where the run has its files")
-    parser.add_argument("--keep", action="store_true", help="write a result into bench/results")
+    enclosure.add_options(parser)
     options = parser.parse_args(words)
     home = enclosure.home()
     if home is None:

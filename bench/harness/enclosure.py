@@ -5,6 +5,7 @@ own, with a mount namespace of its own: when it ends, by itself, by Ctrl-C or by
 it started and undoes every mount; network namespaces live in its private /run/netns. Needs root. Main thread only.
 """
 
+import argparse
 import os
 import shutil
 import signal
@@ -26,6 +27,15 @@ def home() -> Path | None:
     """Returns the directory of the run if this process is inside, None outside."""
     value = os.environ.get(_HOME)
     return Path(value) if value else None
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what every measurement on one emulated line is told: the line, the rounds, and places."""
+    parser.add_argument("--rtt", type=float, default=50.0, help="milliseconds")
+    parser.add_argument("--rate", type=float, default=100.0, help="Mbit/s")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--directory", type=Path, default=Path("/tmp"), help="where the run has its files")
+    parser.add_argument("--keep", action="store_true", help="write a result into bench/results")
 
 
 def enter(module: str, arguments: list[str], place: Path) -> int:

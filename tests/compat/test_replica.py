@@ -1,55 +1,20 @@
 """A stratum 1 as its operator uses it: add-replica, snapshot, and what they must never do."""
 
-import http.server
 import json
-import os
-import random
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.format import check
 from tests.format.listing import list_tree
-from tests.support import processes, replicas, web
+from tests.support import processes, replicas
 from tests.support.golden import Golden
-from tests.support.publishing import Publisher, command
+from tests.support.publishing import Publisher
 from tests.support.serving import Server
 
 pytestmark = [pytest.mark.mount, pytest.mark.timeout(600)]
-LONG = os.environ.get("NEARFS_LONG_TESTS") == "1"
-KILLS = 30 if LONG else 6
-
-
-def fill(tree: Path, number: int, files: int = 20) -> None:
-    """Changes some of a tree: nested catalogs, shared contents, a file in chunks, links."""
-    draw = random.Random(number)
-    for directory in (tree / "a", tree / "a" / "b", tree / f"c{number}"):
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / ".cvmfscatalog").touch()
-        for place in range(files):
-            (directory / f"f{place}").write_bytes(draw.randbytes(200))
-        (directory / "same").write_text("same")
-    (tree / "big").write_bytes(draw.randbytes(9 << 20))
-    (tree / "link").unlink(missing_ok=True)
-    (tree / "link").symlink_to(f"c{number}")
-
-
-def publish(publisher: Publisher, number: int, *options: str) -> None:
-    """Publishes one more revision."""
-    with publisher.transaction(*options) as tree:
-        fill(tree, number)
-
-
-def assert_sound(replica: Publisher, fqrn: str, key: Path) -> None:
-    """Our check and the independent reader find the replica whole."""
-    assert "no problems found" in replica.server("check", replica.fqrn).stdout
-    assert check.check_repository(replica.storage, [key.read_bytes()], fqrn) == []
 
 
 @pytest.mark.parametrize("name", ["golden.example.org", "golden-shake.example.org"])
@@ -64,7 +29,7 @@ def test_golden_repositories_replicate_byte_for_byte(
     assert f"CernVM-FS: replicating from {url}/cvmfs/{name}\n" in told
     here, there = replicas.objects(replica.storage), replicas.objects(source.storage)
     assert here.items() <= there.items()
-    assert_sound(replica, name, source.public_key)
+    replicas.assert_sound(replica, name, source.public_key)
     for file in (".cvmfspublished", ".cvmfswhitelist"):
         assert (replica.storage / file).read_bytes() == (source.storage / file).read_bytes()
     for file in (".cvmfs_last_snapshot", ".cvmfs_status.json", ".cvmfsreflog"):
@@ -81,7 +46,7 @@ def test_a_replica_follows_its_source(
     tmp_path: Path,
 ) -> None:
     publisher.create("-z")
-    publish(publisher, 1, "-a", "first")
+    replicas.publish(publisher, 1, "-a", "first")
     source = server(publisher.storage.parent)
     replica = replicas.add(tmp_path / "s1", source.url, publisher.public_key, publisher.fqrn, "-g", "night")
     assert replica.server("list").stdout == f"{publisher.fqrn} (stratum1 / local - whitelist unreachable)\n"
@@ -96,13 +61,13 @@ def test_a_replica_follows_its_source(
 
     # The revisions in between come as well, and only what is new is asked for.
     for number in range(2, 5):
-        publish(publisher, number)
+        replicas.publish(publisher, number)
     asked, before = len(source.requests()), replicas.objects(replica.storage)
     replica.server("snapshot", publisher.fqrn)
     keys = [str(request["path"]).partition("/data/")[2].replace("/", "") for request in source.requests()[asked:]]
     assert not before.keys() & set(keys)
     assert len(keys) == len(set(keys)) + keys.count("") - 1, "each object once"
-    assert_sound(replica, publisher.fqrn, publisher.public_key)
+    replicas.assert_sound(replica, publisher.fqrn, publisher.public_key)
     assert replicas.named_files(replica.storage) == replicas.named_files(publisher.storage)
     roots = [line.split()[1] for line in publisher.server("tag", "-l", "-x", publisher.fqrn).stdout.splitlines()]
     assert all((replica.storage / "data" / root[:2] / f"{root[2:]}C").exists() for root in roots)
@@ -115,147 +80,16 @@ def test_a_replica_follows_its_source(
     done = replica.server("gc", "-f", "-r", "0", publisher.fqrn)
     assert "done garbage collecting" in done.stdout
     assert len(replicas.objects(replica.storage)) <= len(before) + len(keys)
-    assert_sound(replica, publisher.fqrn, publisher.public_key)
+    replicas.assert_sound(replica, publisher.fqrn, publisher.public_key)
     trunk = publisher.tags()["trunk"][0]
     assert list_tree(replica.storage, trunk) == list_tree(publisher.storage, trunk)
-
-
-def test_a_killed_snapshot_goes_on_and_never_has_a_hole(
-    publisher: Publisher, server: Callable[[Path], Server], tmp_path: Path
-) -> None:
-    publisher.create()
-    for number in range(1, 4):
-        publish(publisher, number, "-a", f"tag{number}")
-    url = server(publisher.storage.parent).url
-    untouched = replicas.add(tmp_path / "whole", url, publisher.public_key, publisher.fqrn)
-    untouched.server("snapshot", publisher.fqrn)
-    replica = replicas.add(tmp_path / "s1", url, publisher.public_key, publisher.fqrn)
-    draw = random.Random(7)
-    killed = 0
-    for _ in range(KILLS * 3):
-        running = subprocess.Popen(
-            [*command("snapshot", publisher.fqrn)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=processes.marked_environment(replica.environment),
-            start_new_session=True,
-        )
-        try:
-            running.wait(draw.uniform(0.1, 0.7))
-        except subprocess.TimeoutExpired:
-            os.killpg(running.pid, signal.SIGKILL)
-            running.wait(60)
-            killed += 1
-        assert replicas.holes(replica.storage, tmp_path) == []
-        if (replica.storage / ".cvmfspublished").exists():
-            assert check.check_repository(replica.storage, [publisher.public_key.read_bytes()], replica.fqrn) == []
-        if killed == KILLS:
-            break
-        if running.returncode == 0:  # it was faster: from the start
-            replica.server("rmfs", "-f", publisher.fqrn)
-            replica = replicas.add(tmp_path / "s1", url, publisher.public_key, publisher.fqrn)
-    assert killed
-    replica.server("snapshot", publisher.fqrn)
-    assert replicas.objects(replica.storage) == replicas.objects(untouched.storage)
-    assert replicas.named_files(replica.storage) == replicas.named_files(untouched.storage)
-    assert not list((replica.storage / "data" / "txn").iterdir())
-    assert_sound(replica, publisher.fqrn, publisher.public_key)
-
-
-def test_what_a_power_cut_left_is_not_believed(
-    publisher: Publisher, server: Callable[[Path], Server], tmp_path: Path
-) -> None:
-    publisher.create()
-    publish(publisher, 1)
-    url = server(publisher.storage.parent).url
-    replica = replicas.add(tmp_path / "s1", url, publisher.public_key, publisher.fqrn)
-    replica.server("snapshot", publisher.fqrn)
-    whole = replicas.objects(replica.storage)
-    # As if the machine had gone down in the middle: names are there, contents are not.
-    (replica.spool / "pulling").write_text("the id of another boot")
-    for file in (".cvmfspublished", ".cvmfsreflog", ".cvmfs_last_snapshot"):
-        (replica.storage / file).unlink()
-    (replica.spool / "reflog.chksum").unlink()
-    for key in random.Random(3).sample(sorted(whole), 10):
-        (replica.storage / "data" / key[:2] / key[2:]).write_bytes(b"")
-    told = replica.server("snapshot", publisher.fqrn).stdout
-    assert "verifying what it left" in told
-    assert replicas.objects(replica.storage) == whole
-    assert_sound(replica, publisher.fqrn, publisher.public_key)
-
-
-def test_damage_at_the_source_leaves_the_old_revision_whole(
-    publisher: Publisher, server: Callable[[Path], Server], tmp_path: Path
-) -> None:
-    publisher.create()
-    publish(publisher, 1)
-    url = server(publisher.storage.parent).url
-    replica = replicas.add(tmp_path / "s1", url, publisher.public_key, publisher.fqrn)
-    replica.server("snapshot", publisher.fqrn)
-    manifest = (replica.storage / ".cvmfspublished").read_bytes()
-    before = replicas.objects(publisher.storage)
-    publish(publisher, 2)
-    new = sorted(replicas.objects(publisher.storage).keys() - before.keys())
-    plain = next(key for key in new if len(key) == 40)
-    victim = publisher.storage / "data" / plain[:2] / plain[2:]
-    content = victim.read_bytes()
-    for damage, sentence in ((b"damaged", "what came has hash"), (None, "404")):
-        victim.unlink() if damage is None else victim.write_bytes(damage)
-        failed = replica.server("snapshot", publisher.fqrn, check=False)
-        assert (failed.returncode, sentence in failed.stderr, plain[2:] in failed.stderr) == (1, True, True)
-        assert (replica.storage / ".cvmfspublished").read_bytes() == manifest
-        assert replicas.holes(replica.storage, tmp_path) == []
-        assert_sound(replica, publisher.fqrn, publisher.public_key)
-    victim.write_bytes(content)
-    replica.server("snapshot", publisher.fqrn)
-    assert replicas.named_files(replica.storage) == replicas.named_files(publisher.storage)
-    assert_sound(replica, publisher.fqrn, publisher.public_key)
-
-
-def test_a_source_that_is_published_and_collected_meanwhile(publisher: Publisher, tmp_path: Path) -> None:
-    publisher.create("-z", "-g")
-    publish(publisher, 1)
-    moves: list[str] = []
-
-    class Moving(http.server.SimpleHTTPRequestHandler):
-        """Serves the storage; when the first objects are asked for, what is asked for goes."""
-
-        protocol_version = "HTTP/1.1"
-        lock = threading.Lock()
-
-        def __init__(self, *words: Any) -> None:
-            super().__init__(*words, directory=str(publisher.storage.parents[2]))
-
-        def translate_path(self, path: str) -> str:
-            return super().translate_path(f"/srv{path}")
-
-        def do_GET(self) -> None:
-            with self.lock:
-                if "/data/" in self.path and not self.path.endswith(("C", "X", "H", "M")) and not moves:
-                    moves.append(self.path)
-                    for number in (2, 3):
-                        publish(publisher, number)
-                    publisher.server("gc", "-f", "-r", "0", publisher.fqrn)
-            super().do_GET()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the library's name
-            pass
-
-    with web.listening(Moving) as url:
-        replica = replicas.add(tmp_path / "s1", url, publisher.public_key, publisher.fqrn)
-        done = replica.server("snapshot", publisher.fqrn)
-    assert len(moves) == 1
-    assert "asking the source again" in done.stdout
-    assert replicas.holes(replica.storage, tmp_path) == []
-    assert replicas.named_files(replica.storage) == replicas.named_files(publisher.storage)
-    assert_sound(replica, publisher.fqrn, publisher.public_key)
 
 
 def test_a_part_of_a_repository_is_kept_checked_collected_and_widened(
     publisher: Publisher, server: Callable[[Path], Server], mount: Callable[..., Path], tmp_path: Path
 ) -> None:
     publisher.create("-z")
-    publish(publisher, 1)
+    replicas.publish(publisher, 1)
     source = server(publisher.storage.parent)
     replica = replicas.add(tmp_path / "s1", source.url, publisher.public_key, publisher.fqrn)
     rules = tmp_path / "paths"
@@ -276,8 +110,8 @@ def test_a_part_of_a_repository_is_kept_checked_collected_and_widened(
         assert (shown / place).read_bytes() == (publisher.union / place).read_bytes()
 
     # The next revision comes in part as well, and what went is collected.
-    publish(publisher, 2)
-    publish(publisher, 3)
+    replicas.publish(publisher, 2)
+    replicas.publish(publisher, 3)
     replica.server("snapshot", publisher.fqrn)
     assert "done garbage collecting" in replica.server("gc", "-f", "-r", "0", publisher.fqrn).stdout
     assert "no problems found" in replica.server("check", publisher.fqrn).stdout
@@ -291,7 +125,7 @@ def test_a_part_of_a_repository_is_kept_checked_collected_and_widened(
     keys = {str(request["path"]).partition("/data/")[2].replace("/", "") for request in source.requests()[asked:]}
     assert not before.keys() & keys
     assert replicas.holes(replica.storage, tmp_path) == []
-    assert_sound(replica, publisher.fqrn, publisher.public_key)
+    replicas.assert_sound(replica, publisher.fqrn, publisher.public_key)
     rules.write_text("relative\n")
     refused = replica.server("snapshot", publisher.fqrn, check=False)
     assert (refused.returncode, "a path begins with /" in refused.stderr) == (1, True)
@@ -342,7 +176,7 @@ def test_refusals_say_why(publisher: Publisher, server: Callable[[Path], Server]
     assert not (replica.storage / ".cvmfspublished").exists()
     conf.write_text(text)
     old = (publisher.storage / ".cvmfspublished").read_bytes()
-    publish(publisher, 1)
+    replicas.publish(publisher, 1)
     replica.server("snapshot", fqrn)
     new = (publisher.storage / ".cvmfspublished").read_bytes()
     (publisher.storage / ".cvmfspublished").write_bytes(old)
@@ -376,7 +210,7 @@ def test_all_replicas_by_age_group_and_alias(
     assert [name for name in begun if name.endswith(".org")] == ["night.example.org"]
     machine.server("snapshot", "-a", "-n", "-s")
     assert "Finished day.example.org" in (prefix / "var/log/cvmfs/day.example.org.log").read_text()
-    assert_sound(machine, fqrn, key)
+    replicas.assert_sound(machine, fqrn, key)
     listed = machine.server("list").stdout.splitlines()
     assert f"night.example.org (stratum1 / local) -> {fqrn}" in listed
     document = json.loads((prefix / "srv/cvmfs/info/v1/repositories.json").read_text())

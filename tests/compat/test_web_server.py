@@ -78,14 +78,23 @@ def machine(kind: str, script: str, tmp_path: Path, *, check: bool = True) -> su
     return processes.run([*space, "sh", "-c", prelude + script], check=check, limit=LIMIT_S, env=environment)
 
 
+def pieces(kind: str) -> str:
+    """Returns the directories in which a web server has what is written for repositories."""
+    place = SERVERS[kind][1]
+    return f"{place} {place.replace('conf.d', 'cvmfs.d')}" if kind == "nginx" else place
+
+
+def assert_nothing_left(listing: str) -> None:
+    """Fails where a listing of those directories shows a file of ours."""
+    assert "cvmfs" not in "".join(line for line in listing.splitlines() if not line.endswith(":"))
+
+
 @pytest.mark.parametrize("kind", SERVERS)
 def test_a_web_server_serves_a_repository_from_mkfs_to_rmfs(kind: str, tmp_path: Path) -> None:
-    _, place, start, _ = SERVERS[kind]
-    pieces = place.replace("conf.d", "cvmfs.d") if kind == "nginx" else place
     done = machine(
         kind,
         f"""
-{start}
+{SERVERS[kind][2]}
 cvmfs_server mkfs -o root {FQRN}
 cvmfs_server transaction {FQRN}
 mkdir -p /cvmfs/{FQRN}/a/.cvmfs-like
@@ -95,7 +104,7 @@ cvmfs_server check {FQRN}
 object=$(cd /srv/cvmfs/{FQRN} && find data -name '*C' -type f | head -1)
 cd {tmp_path}
 {sys.executable} ask.py {FQRN}/.cvmfspublished {FQRN}/.cvmfswhitelist {FQRN}/$object info/v1/repositories.json
-ls {pieces}
+ls {pieces(kind)}
 cvmfs_server add-replica -P -o root -n passed.example.org http://localhost/cvmfs/{FQRN} >/dev/null
 {sys.executable} ask.py passed.example.org/.cvmfspublished passed.example.org/$object
 curl -s -o /dev/null -w 'api %{{http_code}}\\n' http://localhost/cvmfs/passed.example.org/api/v1.0/geo/x/a
@@ -103,14 +112,14 @@ cvmfs_server list
 cvmfs_server rmfs -f passed.example.org
 cvmfs_server rmfs -f {FQRN}
 echo "== left"
-ls {pieces} {place}
+ls {pieces(kind)}
 """,
         tmp_path,
     )
     before, after = done.stdout.split("== left\n")
     assert f"cvmfs.{FQRN}.conf" in before
     assert "cvmfs.info.conf" in before
-    assert "cvmfs" not in after.replace(f"{pieces}:", "").replace(f"{place}:", "")
+    assert_nothing_left(after)
     answers = [json.loads(line) for line in before.splitlines() if line.startswith('["')]
     assert [answer[1] for answer in answers] == [200] * 6
     # A pass-through replica serves what its source does, to the byte, but for the web API.
@@ -130,6 +139,48 @@ ls {pieces} {place}
         assert f"max-age={seconds}" in headers["cache-control"], path
         if not path.startswith("info/"):
             assert {"last-modified", "etag"}.isdisjoint(headers), path
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_web_server_serves_a_replica_from_its_first_moment(kind: str, tmp_path: Path) -> None:
+    done = machine(
+        kind,
+        f"""
+{SERVERS[kind][2]}
+cvmfs_server mkfs -o root {FQRN} >/dev/null
+cd {tmp_path}
+cvmfs_server add-replica -o root -n copy.example.org http://localhost/cvmfs/{FQRN} /etc/cvmfs/keys/{FQRN}.pub
+ls -A /srv/cvmfs/copy.example.org
+curl -s -o /dev/null -w 'empty %{{http_code}}\n' http://localhost/cvmfs/copy.example.org/.cvmfspublished
+cvmfs_server snapshot copy.example.org
+object=$(cd /srv/cvmfs/copy.example.org && find data -name '*C' -type f | head -1)
+{sys.executable} ask.py {FQRN}/.cvmfspublished {FQRN}/$object
+{sys.executable} ask.py copy.example.org/.cvmfspublished copy.example.org/$object copy.example.org/.cvmfs_last_snapshot
+cvmfs_server check copy.example.org
+cvmfs_server list
+cvmfs_server rmfs -f copy.example.org
+curl -s -o /dev/null -w 'gone %{{http_code}}\n' http://localhost/cvmfs/copy.example.org/.cvmfspublished
+cvmfs_server rmfs -f {FQRN}
+echo "== left"
+ls {pieces(kind)}
+""",
+        tmp_path,
+    )
+    before, after = done.stdout.split("== left\n")
+    lines = before.splitlines()
+    assert "Update Apache configuration... done" in lines
+    assert ".cvmfsempty" not in lines
+    # Nothing is shown before the first snapshot, everything after it, nothing when it is removed.
+    assert [line for line in lines if line.startswith(("empty ", "gone "))] == ["empty 404", "gone 404"]
+    answers = [json.loads(line) for line in lines if line.startswith('["')]
+    assert [answer[1] for answer in answers] == [200] * 5
+    there, here = answers[:2], answers[2:4]
+    assert [answer[2] for answer in here] == [answer[2] for answer in there]
+    for name in ("content-type", "cache-control"):
+        assert [answer[3][name] for answer in here] == [answer[3][name] for answer in there]
+    assert "no problems found" in before
+    assert f"copy.example.org (stratum1 / local) -> {FQRN}" in lines
+    assert_nothing_left(after)
 
 
 def test_a_server_that_does_not_run_is_said_and_nothing_of_it_stays(tmp_path: Path) -> None:

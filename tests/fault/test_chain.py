@@ -17,8 +17,8 @@ from functools import partial
 import pytest
 
 from tests.format import check
+from tests.support import beside, processes, replicas
 from tests.support import chain as chains
-from tests.support import processes, replicas
 from tests.support.chain import FILES, FOLDERS, FQRN, SITES, Chain, Client, Mirror
 from tests.support.squid import Squid
 from tests.support.waiting import wait_until
@@ -261,15 +261,8 @@ def reading(clients: Clients) -> Iterator[list[Reader]]:
     """Runs a reader for each client; they end with the context."""
     ended = threading.Event()
     readers = [Reader(client, ended) for client in clients]
-    threads = [threading.Thread(target=reader.run, daemon=True) for reader in readers]
-    for thread in threads:
-        thread.start()
-    try:
+    with beside.running([reader.run for reader in readers], ended, SETTLED_BOUND_S):
         yield readers
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join(SETTLED_BOUND_S)
 
 
 def all_went_on(readers: list[Reader], before: list[int]) -> bool:

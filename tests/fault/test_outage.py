@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import cables, mounts, processes, publishing
+from tests.support import beside, cables, mounts, processes, publishing
 from tests.support.cables import Cable
 from tests.support.publishing import Publisher
 from tests.support.serving import Server, serving
@@ -149,15 +149,8 @@ def reading(point: Path) -> Iterator[list[Reader]]:
     """Runs the readers; they end with the context."""
     ended = threading.Event()
     readers = [Reader(point, first, ended) for first in range(READERS)]
-    threads = [threading.Thread(target=reader.run, daemon=True) for reader in readers]
-    for thread in threads:
-        thread.start()
-    try:
+    with beside.running([reader.run for reader in readers], ended, READ_BOUND_S):
         yield readers
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join(READ_BOUND_S)
 
 
 @pytest.mark.parametrize("outage", [Cable.cut, Cable.pulled])

@@ -18,6 +18,11 @@ from tests.support import processes
 LIMIT_S = 20.0
 
 
+def within(namespace: str) -> list[str]:
+    """Returns the words before a command that runs in a network namespace."""
+    return ["nsenter", f"--net=/run/netns/{namespace}"]
+
+
 @dataclass(frozen=True)
 class Cable:
     """One cable: `near` and `far` are namespaces, `device` is the name of both its ends."""
@@ -31,12 +36,12 @@ class Cable:
     @property
     def near_command(self) -> Sequence[str]:
         """Returns the words before a command that runs at the near end."""
-        return ["nsenter", f"--net=/run/netns/{self.near}"]
+        return within(self.near)
 
     @property
     def far_command(self) -> Sequence[str]:
         """Returns the words before a command that runs at the far end."""
-        return ["nsenter", f"--net=/run/netns/{self.far}"]
+        return within(self.far)
 
     @contextlib.contextmanager
     def cut(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.support import processes
-from tests.support.cables import LIMIT_S, ip, namespace, network_name, skip_without_namespaces
+from tests.support.cables import LIMIT_S, ip, namespace, network_name, skip_without_namespaces, within
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Machine:
     @property
     def command(self) -> Sequence[str]:
         """Returns the words before a command that runs there."""
-        return ["nsenter", f"--net=/run/netns/{self.namespace}"]
+        return within(self.namespace)
 
     @contextlib.contextmanager
     def unplugged(self) -> Iterator[None]:

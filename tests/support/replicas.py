@@ -1,15 +1,20 @@
 """A stratum 1 of one test: a machine's worth of directories with replicas, driven by the real `cvmfs_server`.
 
-Owns adding a replica, comparing it with its source, and looking for holes in it. Called from the test's own thread.
+Owns adding a replica, sources that change or lack something, and whether a replica is whole. Called from the test's own
+thread; a source answers in threads of its own.
 """
 
+import contextlib
+import http.server
 import random
 import sqlite3
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from tests.support import processes
+from tests.format import check
+from tests.support import processes, web
 from tests.support.publishing import Publisher
 
 OWN_FILES = {".cvmfs_last_snapshot", ".cvmfs_status.json", ".cvmfsreflog", ".cvmfs_master_replica"}
@@ -73,3 +78,55 @@ def clean(machine: Publisher) -> None:
     processes.run(
         ["rm", "-rf", machine.prefix / "srv", machine.prefix / "var", machine.prefix / "etc"], limit=60, cwd=Path("/")
     )
+
+
+def fill(tree: Path, number: int, files: int = 20) -> None:
+    """Changes some of a tree: nested catalogs, shared contents, a file in chunks, links."""
+    draw = random.Random(number)
+    for directory in (tree / "a", tree / "a" / "b", tree / f"c{number}"):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / ".cvmfscatalog").touch()
+        for place in range(files):
+            (directory / f"f{place}").write_bytes(draw.randbytes(200))
+        (directory / "same").write_text("same")
+    (tree / "big").write_bytes(draw.randbytes(9 << 20))
+    (tree / "link").unlink(missing_ok=True)
+    (tree / "link").symlink_to(f"c{number}")
+
+
+def publish(publisher: Publisher, number: int, *options: str) -> None:
+    """Publishes one more revision."""
+    with publisher.transaction(*options) as tree:
+        fill(tree, number)
+
+
+def assert_sound(replica: Publisher, fqrn: str, key: Path) -> None:
+    """Fails unless our check and the independent reader find the replica whole."""
+    assert "no problems found" in replica.server("check", replica.fqrn).stdout
+    assert check.check_repository(replica.storage, [key.read_bytes()], fqrn) == []
+
+
+@contextlib.contextmanager
+def source(publisher: Publisher, serves: Callable[[str], bool]) -> Iterator[str]:
+    """Serves a publisher's storage; yields the URL. Before each answer `serves` hears the path, and may deny it."""
+
+    class Source(http.server.SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def __init__(self, *words: Any) -> None:
+            super().__init__(*words, directory=str(publisher.storage.parents[2]))
+
+        def translate_path(self, path: str) -> str:
+            return super().translate_path(f"/srv{path}")
+
+        def do_GET(self) -> None:
+            if serves(self.path):
+                super().do_GET()
+            else:
+                self.send_error(404)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the library's name
+            pass
+
+    with web.listening(Source) as url:
+        yield url

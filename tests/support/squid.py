@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.lab.namespaces import inside
-from tests.support import processes, serving
+from tests.support import cables, processes, serving
 from tests.support.waiting import wait_until
 
 READY_LIMIT_S = 30.0
@@ -47,7 +47,7 @@ def running(*, host: str = "127.0.0.1", namespace: str = "", more: str = "") -> 
     `namespace` is the network namespace that has `host`, as `ip netns` knows it; `more` are lines of configuration.
     """
     port = PORT if namespace else serving.free_port()
-    within = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
+    within = cables.within(namespace) if namespace else []
     # Its own user must be able to write the log, which it cannot below a test's directory.
     with tempfile.TemporaryDirectory(prefix="nearfs-squid-") as folder:
         home = Path(folder)

@@ -7,8 +7,8 @@ use nearfs_core::Error;
 use nearfs_core::replica::PathRules;
 use nearfs_core::replica::pull::{self, PullSettings, Pulled, SourceHead};
 use nearfs_core::repo::reflog::Reflog;
+use nearfs_core::store::ObjectWrite as _;
 use nearfs_core::store::local::LocalStore;
-use nearfs_core::store::{ObjectWrite as _, Store};
 use nearfs_core::transport::{self, Origin};
 use nearfs_format::trust::MasterKeys;
 use pyo3::prelude::*;
@@ -107,7 +107,7 @@ impl ReplicaSource {
         let progress = Arc::clone(&progress.0);
         let pulled = py
             .detach(|| {
-                let store: Arc<dyn Store> = Arc::new(LocalStore::open(storage)?);
+                let store = Arc::new(LocalStore::open(storage)?);
                 pull::pull(&self.origin, &store, &head.fields, &self.fqrn, &settings, &progress)
             })
             .map_err(Raised::from)?;

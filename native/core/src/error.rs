@@ -128,6 +128,22 @@ impl Error {
         Self::new(kind, operation, subject).with_source(source)
     }
 
+    /// Returns the same once more, for the next one who asks: of what lies below, the words.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let again = Self::new(self.kind, self.operation, self.subject.clone());
+        let words = self.causes().map(ToString::to_string).collect::<Vec<_>>();
+        if words.is_empty() { again } else { again.with_source(words.join(": ")) }
+    }
+
+    /// Returns what lies below, outermost first, as far as each does not name the next itself.
+    fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        std::iter::successors(std::error::Error::source(self), |cause| {
+            // An engine error's own text already names its causes.
+            if cause.is::<Self>() { None } else { cause.source() }
+        })
+    }
+
     /// Returns the kind.
     pub const fn kind(&self) -> ErrorKind {
         self.kind
@@ -147,16 +163,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "failed to {} {}", self.operation, self.subject)?;
-        let mut source = self.source.as_deref().map(|s| s as &dyn std::error::Error);
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            // An engine error's own text already names its causes.
-            if cause.downcast_ref::<Self>().is_some() {
-                break;
-            }
-            source = cause.source();
-        }
-        Ok(())
+        self.causes().try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
@@ -182,5 +189,9 @@ mod tests {
         assert_eq!(inner.kind(), ErrorKind::NoSpace);
         let outer = Error::new(ErrorKind::Corrupt, "open catalog", "/x").with_source(inner);
         assert_eq!(outer.to_string(), "failed to open catalog /x: failed to read object ab: no storage space");
+        let again = outer.again();
+        assert_eq!((again.kind(), again.to_string()), (outer.kind(), outer.to_string()));
+        let bare = Error::new(ErrorKind::NotFound, "open", "x");
+        assert_eq!(bare.again().to_string(), bare.to_string());
     }
 }

@@ -47,10 +47,8 @@ def add_replica(wanted: creation.NewReplica) -> int:
         output.line(f"Requests for {replica.name} are passed on to {wanted.url}; nothing is kept here")
         return 0
     output.line()
-    output.line(
-        f"Make sure to install the repository public key in /etc/cvmfs/keys/; run: cvmfs_server snapshot {replica.name}"
-    )
-    output.line("for the initial replica")
+    output.line(f"The replica is empty. Run 'cvmfs_server snapshot {replica.name}' for the initial replica; then let")
+    output.line("'cvmfs_server snapshot -a' run every few minutes (nearfs replica schedule)")
     return 0
 
 

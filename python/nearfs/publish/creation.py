@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from nearfs.publish.places import Places
 
+    # Brackets a part of the work with its words.
     Step = Callable[..., AbstractContextManager[None]]
 
 _REPLICABLE_TEXT = "This file marks the repository as replicatable to stratum 1 servers\n"
@@ -266,14 +267,16 @@ def _initial_commit(repository: Repository) -> int:
 
 
 def give_to_owner(repository: Repository, owner: keys.Owner) -> None:
-    """Makes storage, spool area and mount point the owner's; nothing is mounted yet."""
+    """Makes storage, spool area and mount point the owner's; nothing is mounted yet. A replica has no mount point."""
     if owner.uid == 0:
         return
-    os.chown(repository.union, owner.uid, owner.gid)
+    if not repository.is_replica:
+        os.chown(repository.union, owner.uid, owner.gid)
     for top in (repository.storage, repository.spool):
-        for directory, _, names_here in os.walk(top):
+        for directory, links_among, names_here in os.walk(top):
             os.chown(directory, owner.uid, owner.gid)
-            for name in names_here:
+            # A link to a directory counts as one, and is not entered.
+            for name in links_among + names_here:
                 os.chown(os.path.join(directory, name), owner.uid, owner.gid, follow_symlinks=False)
 
 

@@ -20,14 +20,11 @@ from nearfs.publish import creation, mounttable, overlay, resigning, revision, s
 from nearfs.publish.repository import MANIFEST, REFLOG, WHITELIST, Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from nearfs.publish.creation import NewRepository
+    from nearfs.publish.creation import NewRepository, Step
     from nearfs.publish.places import Places
-
-    Step = Callable[..., AbstractContextManager[None]]
 
 _WHITELIST_DAYS = 30
 

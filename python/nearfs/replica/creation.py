@@ -21,12 +21,8 @@ from nearfs.replica import source
 from nearfs.web_server import installed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
+    from nearfs.publish.creation import Step
     from nearfs.publish.places import Places
-
-    Step = Callable[..., AbstractContextManager[None]]
 
 PROBE = ".cvmfsempty"
 _MANIFEST_LIMIT_BYTES = 64 << 10
@@ -68,11 +64,12 @@ def create(wanted: NewReplica, places: Places, step: Step) -> Repository:
     if wanted.configure_apache:
         with step("Update Apache configuration"):
             _configure_web_server(replica, wanted)
-    files.remove(replica.storage / PROBE) if replica.storage.is_dir() else None
+    if not wanted.pass_through:
+        files.remove(replica.storage / PROBE)
     with step("Creating CernVM-FS Server Infrastructure"):
         _create_spool(replica)
         entry = pwd.getpwnam(wanted.owner)
-        _give(replica, keys.Owner(entry.pw_uid, entry.pw_gid))
+        creation.give_to_owner(replica, keys.Owner(entry.pw_uid, entry.pw_gid))
     with step("Updating global JSON information"):
         server_files.write_repositories_json(places)
     return replica
@@ -187,14 +184,3 @@ def _create_spool(replica: Repository) -> None:
     temporary = replica.spool / "tmp"
     if not temporary.is_symlink():
         temporary.symlink_to(replica.storage / "data" / "txn")
-
-
-def _give(replica: Repository, owner: keys.Owner) -> None:
-    """Makes storage and spool area the owner's; nothing is in them yet."""
-    if owner.uid == 0:
-        return
-    for top in (replica.storage, replica.spool):
-        for directory, _, listed in os.walk(top):
-            os.chown(directory, owner.uid, owner.gid)
-            for entry in listed:
-                os.chown(os.path.join(directory, entry), owner.uid, owner.gid, follow_symlinks=False)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from nearfs._native import Progress, ReplicaSource
     from nearfs.publish.repository import Repository
-    from nearfs.records import Pulled
+    from nearfs.records import Pulled, SourceAnswer
     from nearfs.signing import Manifest
 
 LAST = ".cvmfs_last_snapshot"
@@ -126,28 +126,46 @@ def brought_over(replica: Repository, wanted: Snapshotting) -> Pulled:
     verifies = not _survived(replica)
     if verifies:
         wanted.say("The machine went down during the last snapshot: verifying what it left")
-    files.replace(replica.spool / "pulling", _boot_id())
-    head: bytes | None = None
-    for attempt in range(_ATTEMPTS):
-        answer = asked.head(str(replica.storage), public_keys=keys, now_s=int(time.time()))
-        manifest = signing.parse_manifest(answer["manifest"])
+    else:
+        # Until a snapshot has verified everything, the next one has to, whatever ends this one.
+        files.replace(replica.spool / "pulling", _boot_id())
+    with _resumable(replica):
+        head, pulled = _consistent(replica, asked, keys, wanted, verifies=verifies)
+    _activate(replica, head["manifest"], head["whitelist"], pulled)
+    files.remove(replica.spool / "pulling")
+    return pulled
+
+
+@contextlib.contextmanager
+def _resumable(replica: Repository) -> Iterator[None]:
+    """Says of a source that cannot be reached what to do."""
+    try:
+        yield
+    except Unreachable as gone:
+        message = f"{gone}; what came is kept: run 'cvmfs_server snapshot {replica.name}' again when it answers"
+        raise Unreachable(message, operation="snapshot", subject=replica.name, exit_code=1) from gone
+
+
+def _consistent(
+    replica: Repository, asked: ReplicaSource, keys: list[bytes], wanted: Snapshotting, *, verifies: bool
+) -> tuple[SourceAnswer, Pulled]:
+    """Brings over what the source says now, and says both; asks it anew where objects are gone meanwhile."""
+    before, missing = b"", None
+    for left in reversed(range(_ATTEMPTS)):
+        head = asked.head(str(replica.storage), public_keys=keys, now_s=int(time.time()))
+        manifest = signing.parse_manifest(head["manifest"])
         _refuse_older(replica, manifest)
         try:
-            pulled = _pull(replica, asked, manifest, wanted, verifies=verifies)
-        except NotFound as missing:
+            return head, _pull(replica, asked, manifest, wanted, verifies=verifies)
+        except NotFound as error:
+            if before == head["manifest"]:
+                message = f"{error}; the source is not whole: let 'cvmfs_server check' run there. Nothing changed here"
+                raise NotFound(message, operation="snapshot", subject=replica.name, exit_code=1) from error
             # Collected or published over meanwhile: what the source says now is whole again.
-            if head == answer["manifest"] or attempt == _ATTEMPTS - 1:
-                raise
-            head = answer["manifest"]
-            wanted.say(f"Warning: {missing}; asking the source again")
-            continue
-        except Unreachable as gone:
-            message = f"{gone}; what came is kept: run 'cvmfs_server snapshot {replica.name}' again when it answers"
-            raise Unreachable(message, operation="snapshot", subject=replica.name, exit_code=1) from gone
-        _activate(replica, manifest, answer["manifest"], answer["whitelist"], pulled)
-        files.remove(replica.spool / "pulling")
-        return pulled
-    message = f"{replica.name}: the source changes faster than it can be read; try again later"
+            before, missing = head["manifest"], error
+            if left:
+                wanted.say(f"Warning: {missing}; asking the source again")
+    message = f"{missing}; the source changes faster than it can be read: try again later"
     raise NotFound(message, operation="snapshot", subject=replica.name, exit_code=1)
 
 
@@ -175,7 +193,8 @@ def _pull(
     if fields.garbage_collectable:
         threshold_s = moments.parse(replica.text("CVMFS_AUTO_GC_TIMESPAN", collection.DEFAULT_SPAN))
     known = [found for found, letter in _references(replica) if letter == "C"]
-    initial, paths = is_initial(replica), replica.partial_paths
+    # A script that pulls by itself leaves no mark of a snapshot, but what it brought over.
+    initial, paths = is_initial(replica) and _present(replica) is None, replica.partial_paths
     rewalks = paths != _paths_before(replica)
     if rewalks:
         # No rules are like this: after a kill, the next pull walks again whatever the rules are then.
@@ -223,11 +242,11 @@ def _references(replica: Repository) -> list[tuple[str, str]]:
     return _native.list_references(str(replica.storage), fqrn=replica.fqrn, checksum=checksum)
 
 
-def _activate(replica: Repository, manifest: Manifest, raw: bytes, whitelist: bytes, pulled: Pulled) -> None:
+def _activate(replica: Repository, raw: bytes, whitelist: bytes, pulled: Pulled) -> None:
     """Lets readers see what was brought over: reference log, whitelist, manifest."""
     from nearfs import _native
 
-    fields = manifest.fields
+    fields = signing.parse_manifest(raw).fields
     named = [(fields.root_hash, "C"), (fields.certificate, "X"), (fields.history, "H"), (fields.meta_info, "M")]
     present = [(found, letter) for found, letter in named if found]
     known = set(_references(replica))

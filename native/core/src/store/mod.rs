@@ -93,3 +93,8 @@ pub trait ObjectList: Send + Sync {
 pub trait Store: ObjectRead + ObjectWrite + fmt::Debug {}
 
 impl<S: ObjectRead + ObjectWrite + fmt::Debug> Store for S {}
+
+/// A store that holds a replica: what is damaged there can be removed, to come anew.
+pub trait ReplicaStore: Store + ObjectRemove {}
+
+impl<S: Store + ObjectRemove> ReplicaStore for S {}

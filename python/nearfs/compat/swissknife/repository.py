@@ -63,6 +63,8 @@ def pull(words: Sequence[str]) -> int:
         "CVMFS_HTTP_RETRIES": options.value("a"),
         "NEARFS_REPLICA_PATHS": options.value("d"),
     }
+    if options.value("Z"):
+        settings["CVMFS_AUTO_GC_TIMESPAN"] = f"@{options.value('Z')}"
     return snapshot_cmd.pull(Repository(options.value("m"), Places.here(), settings))
 
 

@@ -157,13 +157,13 @@ impl Fetcher {
         }
     }
 
-    /// Fails once anything has failed, or somebody asked to stop.
+    /// Fails once anything has failed, or somebody asked to stop; and from then on, whoever asks.
     fn check(&self) -> Result<()> {
         self.shared.progress.check(OPERATION)?;
         if self.shared.is_stopped.load(Ordering::Acquire)
-            && let Some(failure) = self.shared.failure.lock().take()
+            && let Some(failure) = self.shared.failure.lock().as_ref()
         {
-            return Err(failure);
+            return Err(failure.again());
         }
         Ok(())
     }
@@ -303,5 +303,33 @@ impl Sink for FileSink {
         self.hasher = Hasher::new(self.id.hash.algorithm());
         let file = self.file.as_file_mut();
         file.set_len(0).and_then(|()| file.rewind()).map_err(|e| Error::io("write", self.id.to_string(), e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nearfs_format::hash::HashAlgorithm;
+    use nearfs_testkit::host::{Reply, ScriptedHost};
+
+    use super::*;
+    use crate::store::MemoryStore;
+    use crate::transport::{OriginOptions, runtime};
+
+    #[test]
+    fn who_asks_a_queue_that_failed_is_told_why_every_time() {
+        let host = ScriptedHost::start(|_| Reply::Status(404)).unwrap();
+        let runtime = runtime().unwrap();
+        let origin = Origin::open(&host.url(), OriginOptions::default(), runtime.handle().clone()).unwrap();
+        let fetcher = Fetcher::new(Arc::new(origin), Arc::new(MemoryStore::new()), Arc::default(), 2);
+        let id = ObjectId::new(HashAlgorithm::Sha1.hash(b"missing"), ObjectKind::Metainfo);
+        fetcher.object(id).unwrap();
+        let first = fetcher.drain().unwrap_err();
+        assert_eq!(first.kind(), ErrorKind::NotFound);
+        assert!(first.to_string().contains(&id.key()), "{first}");
+        for again in [fetcher.drain(), fetcher.arrived().map(drop), fetcher.object(id)] {
+            let again = again.unwrap_err();
+            assert_eq!((again.kind(), again.to_string()), (first.kind(), first.to_string()));
+        }
+        fetcher.anew().drain().unwrap();
     }
 }

@@ -7,6 +7,7 @@
 
 mod fetching;
 mod head;
+mod present;
 mod walk;
 
 use std::collections::HashSet;
@@ -20,9 +21,10 @@ use super::paths::PathRules;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::repo::history::HistoryDb;
-use crate::store::Store;
+use crate::store::{ReplicaStore, Store};
 use crate::transport::Origin;
 use fetching::Fetcher;
+use present::Present;
 use walk::{Scratch, Walked, Walker};
 
 pub use head::{SourceHead, head};
@@ -83,41 +85,32 @@ struct Wanted {
 /// `NotFound` for an object that the source does not have: where it was collected or published meanwhile, ask for the
 /// head again. `Corrupt` for bytes that are not what their name says, `Unreachable`, `Cancelled`. What came stays, and
 /// the next pull goes on from there.
-pub fn pull(
+pub fn pull<S: ReplicaStore + 'static>(
     origin: &Arc<Origin>,
-    store: &Arc<dyn Store>,
+    store: &Arc<S>,
     fields: &ManifestFields,
     fqrn: &str,
     settings: &PullSettings,
     progress: &Arc<Progress>,
 ) -> Result<Pulled> {
     store.clear_leftovers()?;
-    let fetcher = Fetcher::new(Arc::clone(origin), Arc::clone(store), Arc::clone(progress), settings.in_flight);
-    let singles = [
-        (fields.metainfo, ObjectKind::Metainfo),
-        (fields.history, ObjectKind::History),
-        (fields.certificate, ObjectKind::Certificate),
-    ];
-    for (hash, kind) in singles {
-        if let Some(hash) = hash {
-            let id = ObjectId::new(hash, kind);
-            if settings.verifies || store.size(&id)?.is_none() {
-                fetcher.object(id)?;
-            }
-        }
-    }
+    let present = Present { store: store.as_ref(), verifies: settings.verifies };
+    let queue: Arc<dyn Store> = Arc::<S>::clone(store);
+    let fetcher = Fetcher::new(Arc::clone(origin), queue, Arc::clone(progress), settings.in_flight);
     let mut puller = Puller {
+        singles: singles(&fetcher, present, fields)?,
         walker: Walker {
             store: store.as_ref(),
             fetcher,
             progress,
-            verifies: settings.verifies,
+            present,
             rewalks: settings.rewalks,
             paths: &settings.paths,
             seen: walk::nothing_seen(store.as_ref()),
             walked: Walked::default(),
         },
         fields,
+        fqrn,
         settings,
         pulled: Pulled::default(),
     };
@@ -134,9 +127,29 @@ pub fn pull(
     Ok(pulled)
 }
 
+/// Asks for what the manifest names itself. A queue of its own: what fails there belongs to no revision.
+fn singles(fetcher: &Fetcher, present: Present<'_>, fields: &ManifestFields) -> Result<Fetcher> {
+    let queue = fetcher.anew();
+    let named = [
+        (fields.metainfo, ObjectKind::Metainfo),
+        (fields.history, ObjectKind::History),
+        (fields.certificate, ObjectKind::Certificate),
+    ];
+    for (hash, kind) in named {
+        if let Some(id) = hash.map(|hash| ObjectId::new(hash, kind))
+            && !present.has(&id)?
+        {
+            queue.object(id)?;
+        }
+    }
+    Ok(queue)
+}
+
 struct Puller<'p> {
     walker: Walker<'p>,
+    singles: Fetcher,
     fields: &'p ManifestFields,
+    fqrn: &'p str,
     settings: &'p PullSettings,
     pulled: Pulled,
 }
@@ -151,11 +164,21 @@ impl Puller<'_> {
         if !self.settings.is_initial && !is_known {
             self.predecessors(&mut line)?;
         }
+        self.await_singles()?;
         while let Some(wanted) = line.pop() {
             let is_newest = wanted.root == newest;
             self.bring(wanted, is_newest)?;
         }
         Ok(())
+    }
+
+    /// Waits for metainfo, history and certificate, whose requests passed while root catalogs were asked for: without
+    /// them, nothing that the manifest names may be shown.
+    fn await_singles(&self) -> Result<()> {
+        self.singles.drain().map_err(|e| {
+            let subject = format!("{}: what its manifest itself names did not come", self.fqrn);
+            Error::new(e.kind(), "replicate", subject).with_source(e)
+        })
     }
 
     /// Says whether an earlier pull brought a revision over: the reference log follows when it is whole, and on disk.

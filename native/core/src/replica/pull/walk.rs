@@ -6,7 +6,7 @@
 
 use std::io::Read as _;
 
-use nearfs_format::hash::{ContentHash, Hasher};
+use nearfs_format::hash::ContentHash;
 use nearfs_format::object::{ObjectId, ObjectKind};
 use tempfile::TempPath;
 
@@ -14,6 +14,7 @@ use super::super::load::{self, Opened};
 use super::super::paths::PathRules;
 use super::super::spill::SpilledSet;
 use super::fetching::Fetcher;
+use super::present::Present;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use crate::store::Store;
@@ -22,7 +23,6 @@ use crate::store::Store;
 const IN_MEMORY_MAX: usize = 300_000;
 /// Catalogs on their way at a time.
 const CATALOGS_IN_FLIGHT: usize = 32;
-const BLOCK_BYTES: usize = 256 << 10;
 /// So many catalogs share one flush of the storage.
 const GROUP: usize = 512;
 /// Largest stored catalog: what is inflated is bounded separately.
@@ -52,8 +52,8 @@ pub(super) struct Walker<'p> {
     pub(super) store: &'p dyn Store,
     pub(super) fetcher: Fetcher,
     pub(super) progress: &'p Progress,
-    /// The storage may hold what a power cut left: nothing is believed by its name.
-    pub(super) verifies: bool,
+    /// What is in the store already, believed or not.
+    pub(super) present: Present<'p>,
     /// Below a catalog that is there, something may be missing.
     pub(super) rewalks: bool,
     pub(super) paths: &'p PathRules,
@@ -124,7 +124,7 @@ impl Walker<'_> {
 
     /// Says whether the store has a catalog, and so all that is below it.
     pub(super) fn has_tree(&self, root: ContentHash) -> Result<bool> {
-        Ok(!self.verifies && !self.rewalks && self.has_named(root)?)
+        Ok(!self.present.verifies && !self.rewalks && self.has_named(root)?)
     }
 
     /// Says whether the store has a catalog of that name.
@@ -173,17 +173,15 @@ impl Walker<'_> {
 
     /// Says whether the store's own copy of a catalog can be walked; where names are not believed, it is read first.
     fn has_sound(&self, hash: ContentHash) -> Result<bool> {
-        if self.verifies {
-            return is_sound(self.store, &ObjectId::new(hash, ObjectKind::Catalog));
-        }
-        Ok(self.rewalks && self.has_named(hash)?)
+        let is_walked = self.present.verifies || self.rewalks;
+        Ok(is_walked && self.present.has(&ObjectId::new(hash, ObjectKind::Catalog))?)
     }
 
     /// Asks for what a catalog needs.
     fn enter(&mut self, tree: &mut Tree, place: usize, scratch: Scratch) -> Result<()> {
         let hash = tree.node(place)?.hash;
         let catalog = self.open(hash, scratch.as_ref())?;
-        let (store, fetcher, verifies) = (self.store, &self.fetcher, self.verifies);
+        let (present, fetcher) = (self.present, &self.fetcher);
         let (seen, walked) = (&mut self.seen, &mut self.walked);
         catalog.reader.references(|id| {
             let kind = u8::from(id.kind == ObjectKind::Chunk);
@@ -192,8 +190,7 @@ impl Walker<'_> {
             }
             walked.objects_seen += 1;
             seen.insert(&id.hash, kind)?;
-            let is_there = if verifies { is_sound(store, &id)? } else { store.size(&id)?.is_some() };
-            if is_there { Ok(()) } else { fetcher.object(id) }
+            if present.has(&id)? { Ok(()) } else { fetcher.object(id) }
         })?;
         let mut waiting = 0;
         for nested in catalog.reader.nested()? {
@@ -231,25 +228,12 @@ impl Walker<'_> {
             let file = std::fs::File::open(&scratch).map_err(failed)?;
             let mut stored = Vec::new();
             file.take(STORED_CATALOG_LIMIT_BYTES).read_to_end(&mut stored).map_err(failed)?;
-            self.store.put(&ObjectId::new(hash, ObjectKind::Catalog), &stored)?;
+            let id = ObjectId::new(hash, ObjectKind::Catalog);
+            // Root catalogs come unasked: the store's own copy may be damaged, and would be kept.
+            self.present.clear(&id)?;
+            self.store.put(&id, &stored)?;
             self.walked.catalogs_new += 1;
         }
         Ok(())
-    }
-}
-
-/// Says whether the store has an object whose bytes have the hash that names them.
-fn is_sound(store: &dyn Store, id: &ObjectId) -> Result<bool> {
-    let mut stored = match store.open(id) {
-        Ok(stored) => stored,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(e),
-    };
-    let (mut hasher, mut block) = (Hasher::new(id.hash.algorithm()), vec![0; BLOCK_BYTES]);
-    loop {
-        match stored.read(&mut block).map_err(|e| Error::io("read", id.to_string(), e))? {
-            0 => return Ok(hasher.finish() == id.hash),
-            count => hasher.update(&block[..count]),
-        }
     }
 }
