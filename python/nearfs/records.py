@@ -200,6 +200,7 @@ class Network(TypedDict):
     authorities_dir: str | None
     authorities_file: str | None
     tells_subject: bool
+    parallel_parts: bool
     external: External
 
 

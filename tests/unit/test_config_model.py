@@ -216,6 +216,7 @@ def test_the_network_is_read_with_the_references_defaults(monkeypatch: pytest.Mo
         "authorities_dir": None,
         "authorities_file": None,
         "tells_subject": False,
+        "parallel_parts": True,
         "external": {
             "server_urls": [],
             "proxies": "DIRECT",

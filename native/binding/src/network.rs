@@ -53,6 +53,7 @@ pub(crate) struct NetworkRequest {
     authorities_dir: Option<PathBuf>,
     authorities_file: Option<PathBuf>,
     tells_subject: bool,
+    parallel_parts: bool,
     external: ExternalRequest,
 }
 
@@ -87,22 +88,24 @@ impl NetworkRequest {
         let reset_after = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
         let proxies =
             ProxyGroups::parse(&self.proxies, &self.fallback_proxies, reset_after(self.proxy_reset_after_s), roll)?;
+        let defaults = HttpOptions::default();
         Ok(OriginOptions {
             http: HttpOptions {
                 timeout: Duration::from_secs(self.timeout_direct_s),
                 proxy_timeout: Duration::from_secs(self.timeout_s),
                 low_speed_limit: self.low_speed_limit,
                 follow_redirects: self.follow_redirects,
-                user_agent: format!("{}{}", HttpOptions::default().user_agent, self.agent_suffix),
+                user_agent: format!("{}{}", defaults.user_agent, self.agent_suffix),
                 headers: self.headers.clone(),
                 tells_subject: self.tells_subject,
+                long_line: if self.parallel_parts { defaults.long_line } else { Duration::MAX },
                 dns: self.dns()?,
                 tls: TlsOptions {
                     use_system: self.system_authorities,
                     directory: self.authorities_dir.clone(),
                     bundle: self.authorities_file.clone(),
                 },
-                ..HttpOptions::default()
+                ..defaults
             },
             retry: RetryPolicy {
                 max_retries: self.max_retries,

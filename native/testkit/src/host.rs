@@ -28,6 +28,8 @@ pub enum Reply {
     Status(u16),
     /// Answers 302 with this `Location`.
     Redirect(String),
+    /// Answers with these status and header lines, to which it adds the length, and these bytes.
+    Head(String, Vec<u8>),
     /// Sends these raw bytes and closes.
     Raw(Vec<u8>),
     /// Closes the connection without an answer.
@@ -36,6 +38,23 @@ pub enum Reply {
     Hang,
     /// Waits, then does the other.
     After(Duration, Box<Reply>),
+}
+
+impl Reply {
+    /// Answers from `whole` as hosts do that send byte ranges: with the part that is asked for, or with all of it.
+    pub fn ranged(asked: &Asked, whole: &[u8]) -> Self {
+        let range = asked.header("range").and_then(|value| value.strip_prefix("bytes=")?.split_once('-'));
+        let Some((first, last)) = range.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)))
+        else {
+            return Self::Head("200 OK\r\nAccept-Ranges: bytes".to_owned(), whole.to_vec());
+        };
+        let (first, last): (usize, usize) = (first, usize::min(last, whole.len().saturating_sub(1)));
+        if first > last {
+            return Self::Head(format!("416 No\r\nContent-Range: bytes */{}", whole.len()), Vec::new());
+        }
+        let head = format!("206 Part\r\nContent-Range: bytes {first}-{last}/{}", whole.len());
+        Self::Head(head, whole[first..=last].to_vec())
+    }
 }
 
 /// A request as the host saw it.
@@ -213,6 +232,10 @@ fn answer(mut stream: &TcpStream, reply: Reply) -> io::Result<bool> {
                 stream.write_all(&[byte])?;
             }
             Ok(false)
+        }
+        Reply::Head(lines, bytes) => {
+            write!(stream, "HTTP/1.1 {lines}\r\nContent-Length: {}\r\n\r\n", bytes.len())?;
+            stream.write_all(&bytes).map(|()| true)
         }
         Reply::Raw(bytes) => stream.write_all(&bytes).map(|()| false),
         Reply::Close => Ok(false),

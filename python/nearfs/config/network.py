@@ -70,6 +70,7 @@ def read(settings: Settings) -> Network:
         "authorities_dir": os.environ.get("X509_CERT_DIR") or None,
         "authorities_file": os.environ.get("X509_CERT_BUNDLE") or None,
         "tells_subject": settings.is_on("CVMFS_SEND_INFO_HEADER"),
+        "parallel_parts": not settings.is_off("NEARFS_PARALLEL_PARTS"),
         "external": {**own, "proxies": with_environment(own["proxies"])},
     }
 

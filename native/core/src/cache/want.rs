@@ -103,7 +103,9 @@ impl Want {
             Compression::Zlib => (stored_size_limit(self.content_limit()), None),
             Compression::None => (self.content_limit(), self.size_bytes),
         };
+        // Most content is stored in half its size or less; what is asked for beyond the end costs an empty answer.
+        let typical_length = expected_length.or_else(|| self.size_bytes.map(|size| size / 5 * 2));
         let (interrupt, subject) = (interrupt.clone(), Arc::clone(&self.label));
-        Request { range, expected_length, subject, interrupt, ..Request::new(key, max_bytes) }
+        Request { range, expected_length, typical_length, subject, interrupt, ..Request::new(key, max_bytes) }
     }
 }

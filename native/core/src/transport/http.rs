@@ -19,6 +19,7 @@ use super::connect::{Connection, Connector, Endpoint};
 use super::counters::Counters;
 use super::failure::{Failure, FailureClass};
 use super::pace::{Pace, TooSlow};
+use super::parts::Lines;
 use super::pool::Pool;
 use super::proxy::Proxy;
 use super::resolver::{DnsOptions, Resolver};
@@ -49,6 +50,9 @@ pub struct HttpOptions {
     pub follow_redirects: bool,
     /// Requests in flight at most.
     pub parallel_requests: usize,
+    /// A host to which connecting takes as long is sent requests for parts of a large answer, side by side
+    /// (`NEARFS_PARALLEL_PARTS`).
+    pub long_line: Duration,
     /// Value of `User-Agent`.
     pub user_agent: String,
     /// Further header lines of every request (`CVMFS_HTTP_TRACING_HEADERS`); those that are malformed are left out.
@@ -70,6 +74,7 @@ impl Default for HttpOptions {
             deadline: Duration::from_secs(3600),
             follow_redirects: false,
             parallel_requests: 64,
+            long_line: Duration::from_millis(20),
             // Sites filter their logs and shape their proxies by the reference client's name.
             user_agent: format!("cvmfs Fuse 2.12.0 nearfs/{}", env!("CARGO_PKG_VERSION")),
             headers: Vec::new(),
@@ -83,21 +88,22 @@ impl Default for HttpOptions {
 /// Moves bytes over HTTP, with TLS or without.
 #[derive(Debug)]
 pub struct HttpTransport {
-    options: HttpOptions,
-    timeouts: Arc<Timeouts>,
-    pool: Pool,
+    pub(super) options: HttpOptions,
+    pub(super) timeouts: Arc<Timeouts>,
+    pub(super) pool: Pool,
+    pub(super) lines: Lines,
     resolver: Arc<Resolver>,
     connector: Connector,
     headers: HeaderMap,
-    turns: Semaphore,
-    counters: Arc<Counters>,
+    pub(super) turns: Semaphore,
+    pub(super) counters: Arc<Counters>,
 }
 
 /// An answer whose head has come.
-struct Answer {
-    endpoint: Endpoint,
-    connection: Connection,
-    response: Response<Incoming>,
+pub(super) struct Answer {
+    pub(super) endpoint: Endpoint,
+    pub(super) connection: Connection,
+    pub(super) response: Response<Incoming>,
 }
 
 impl HttpTransport {
@@ -114,7 +120,17 @@ impl HttpTransport {
         let connector = Connector::new(Arc::clone(&resolver), Tls::new(options.tls.clone()));
         let line = |(name, value): &(String, String)| Some((name.parse().ok()?, value.parse().ok()?));
         let headers: HeaderMap = options.headers.iter().filter_map(line).collect();
-        Self { options, timeouts, pool: Pool::default(), resolver, connector, headers, turns, counters }
+        Self {
+            options,
+            timeouts,
+            pool: Pool::default(),
+            lines: Lines::default(),
+            resolver,
+            connector,
+            headers,
+            turns,
+            counters,
+        }
     }
 
     async fn attempt(
@@ -144,11 +160,14 @@ impl HttpTransport {
         request: &Request,
         sink: &mut (dyn Sink + Send),
     ) -> Result<Fetched, Failure> {
-        // The semaphore is never closed; were it, an unlimited request would be the better failure.
-        let _turn = self.turns.acquire().await.ok();
         let mut uri: Uri = url.parse().map_err(|e| {
             Failure::new(FailureClass::Http, Error::new(ErrorKind::InvalidInput, "fetch", url).with_source(e))
         })?;
+        if let Some(fetched) = self.fetch_in_parts(&uri, target, request, sink).await? {
+            return Ok(fetched);
+        }
+        // The semaphore is never closed; were it, an unlimited request would be the better failure.
+        let _turn = self.turns.acquire().await.ok();
         for _ in 0..=MAX_REDIRECTS {
             let mut pace = Pace::new(self.options.low_speed_limit, self.timeouts.of(&target.proxy));
             let blame = |failure| verdict::blame(failure, &target.proxy);
@@ -156,6 +175,7 @@ impl HttpTransport {
             let status = answer.response.status();
             let by_proxy = *target.proxy != Proxy::Direct && verdict::is_by_proxy(&answer.response);
             if status.is_success() {
+                self.lines.answered(&answer.endpoint, answer.response.headers());
                 let length = self.stream(&uri, &target.proxy, answer, request, sink, &mut pace).await.map_err(blame)?;
                 return Ok(Fetched { length, base_url: target.base_url.clone() });
             }
@@ -176,7 +196,13 @@ impl HttpTransport {
     }
 
     /// Sends the request on a kept connection, or else, also if that one turns out to be closed, on a fresh one.
-    async fn answer(&self, uri: &Uri, proxy: &Proxy, request: &Request, pace: &mut Pace) -> Result<Answer, Failure> {
+    pub(super) async fn answer(
+        &self,
+        uri: &Uri,
+        proxy: &Proxy,
+        request: &Request,
+        pace: &mut Pace,
+    ) -> Result<Answer, Failure> {
         let endpoint = verdict::endpoint(uri, proxy)?;
         let timeout = self.timeouts.of(proxy);
         let head = self.head(uri, proxy, request).map_err(|e| {
@@ -197,7 +223,9 @@ impl HttpTransport {
                 }
             }
         }
+        let begun = Instant::now();
         let mut connection = self.connector.open(&endpoint, timeout, &uri.to_string()).await?;
+        self.lines.connected(&endpoint, begun.elapsed());
         self.counters.count_connection();
         *pace = Pace::new(self.options.low_speed_limit, timeout);
         let sent = pace.wait(connection.sender.send_request(head)).await.map_err(|slow| {
@@ -251,10 +279,7 @@ impl HttpTransport {
         sink.begin(announced).map_err(|e| Failure::from_sink(&uri.to_string(), e))?;
         let mut length = 0;
         while let Some(frame) = pace.wait(body.frame()).await.map_err(|slow| self.too_slow(uri, proxy, &slow))? {
-            let frame = frame.map_err(|error| {
-                let reason = format!("the answer broke off after {length} bytes: {error}");
-                Failure::unreachable(FailureClass::ShortTransfer, &uri.to_string(), reason)
-            })?;
+            let frame = frame.map_err(|error| verdict::broken_off(uri, length, &error))?;
             let Ok(bytes) = frame.into_data() else { continue };
             length += bytes.len() as u64;
             if length > request.max_bytes {
@@ -271,7 +296,7 @@ impl HttpTransport {
     }
 
     /// Reads the rest of a refusal, so that the connection can be kept.
-    async fn drain(&self, answer: Answer, pace: &mut Pace) {
+    pub(super) async fn drain(&self, answer: Answer, pace: &mut Pace) {
         let Answer { endpoint, connection, response } = answer;
         let mut body = response.into_body();
         let mut length = 0;
@@ -284,7 +309,7 @@ impl HttpTransport {
         }
     }
 
-    async fn keep(&self, endpoint: &Endpoint, mut connection: Connection) {
+    pub(super) async fn keep(&self, endpoint: &Endpoint, mut connection: Connection) {
         // The connection's own task needs a moment to see the end of the body; without waiting for it, the next
         // request would open a second connection for nothing. It is an error if the host wants to close.
         if let Ok(Ok(())) = tokio::time::timeout(Duration::from_millis(100), connection.sender.ready()).await {
@@ -292,7 +317,7 @@ impl HttpTransport {
         }
     }
 
-    fn too_slow(&self, uri: &Uri, proxy: &Proxy, slow: &TooSlow) -> Failure {
+    pub(super) fn too_slow(&self, uri: &Uri, proxy: &Proxy, slow: &TooSlow) -> Failure {
         let period = self.timeouts.of(proxy).as_secs_f32();
         let parameter = if *proxy == Proxy::Direct { "CVMFS_TIMEOUT_DIRECT" } else { "CVMFS_TIMEOUT" };
         let reason = if slow.silent {

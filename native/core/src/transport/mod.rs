@@ -22,6 +22,7 @@ pub mod interrupt;
 mod memory;
 pub mod origin;
 mod pace;
+mod parts;
 mod pool;
 pub mod proxy;
 pub mod resolver;
@@ -97,6 +98,8 @@ pub struct Request {
     pub range: Option<ByteRange>,
     /// Length of the answer in bytes, where it is known; an answer of another length is corrupt.
     pub expected_length: Option<u64>,
+    /// About how long the answer is, where somebody knows; a long one may be fetched in parts side by side.
+    pub typical_length: Option<u64>,
     /// What it is for; hosts are told where that is wanted (`CVMFS_SEND_INFO_HEADER`). Empty where nobody said.
     pub subject: Arc<str>,
     /// Ends the request early.
@@ -115,6 +118,7 @@ impl Request {
             no_cache: false,
             range: None,
             expected_length: None,
+            typical_length: None,
             subject: Arc::default(),
             interrupt: Interrupt::default(),
             is_guess: false,

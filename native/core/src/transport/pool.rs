@@ -58,6 +58,11 @@ impl Pool {
         None
     }
 
+    /// Returns how many connections are kept for `endpoint`.
+    pub(super) fn idle(&self, endpoint: &Endpoint) -> usize {
+        self.idle.lock().get(endpoint).map_or(0, Vec::len)
+    }
+
     /// Keeps a connection for the next request.
     pub(super) fn put(&self, endpoint: &Endpoint, connection: Connection) {
         let mut idle = self.idle.lock();

@@ -147,6 +147,12 @@ pub(super) fn broken(uri: &Uri, error: &hyper::Error) -> Failure {
     Failure::unreachable(FailureClass::ShortTransfer, &uri.to_string(), reason)
 }
 
+/// Builds the failure of an answer that ended too early.
+pub(super) fn broken_off(uri: &Uri, length: u64, error: &hyper::Error) -> Failure {
+    let reason = format!("the answer broke off after {length} bytes: {error}");
+    Failure::unreachable(FailureClass::ShortTransfer, &uri.to_string(), reason)
+}
+
 /// Says whether a request that failed so on a kept connection may simply not have been seen by the host.
 pub(super) fn may_repeat(error: &hyper::Error) -> bool {
     !error.is_parse() && !error.is_user()
