@@ -6,17 +6,20 @@
 //! Threading: [`Crew`] is shared; its lock is held to look at the queue, never while something is fetched. The work of
 //! [`Crew::stop`] is bounded: fetches end when their interrupt is cancelled.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::queue::{Lane, Queue};
 use crate::cache::Want;
 use crate::transport::Interrupt;
 
 /// Bytes of content in the air.
 const AIR_BYTES: u64 = 768 << 10;
+/// Guesses begin so long after they were made: the request of whoever made them waits for bytes that nobody asked for
+/// unless it is sent first.
+const HEAD_START: Duration = Duration::from_millis(1);
 /// Threads end after this time without work.
 const IDLE: Duration = Duration::from_secs(5);
 /// Guesses that wait for their turn.
@@ -40,13 +43,14 @@ pub(super) struct Crew {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Want>,
+    queue: Queue,
     threads: usize,
     idle: usize,
     air_bytes: u64,
     flying: usize,
     interrupt: Interrupt,
     resting_until: Option<Instant>,
+    waiting_until: Option<Instant>,
     is_over: bool,
 }
 
@@ -73,23 +77,23 @@ impl Crew {
     }
 
     /// Has a guess fetched; says whether it was taken.
-    pub(super) fn push(self: &Arc<Self>, want: Want) -> bool {
+    pub(super) fn push(self: &Arc<Self>, lane: Lane, want: Want) -> bool {
         let mut state = self.state.lock();
         if state.is_over || state.resting_until.is_some() || state.queue.len() >= QUEUE_MAX {
             return false;
         }
-        state.queue.push_back(want);
-        if state.idle < state.queue.len() && state.threads < self.limit {
+        if state.idle <= state.queue.len() && state.threads < self.limit {
             let this = Arc::clone(self);
             let thread = std::thread::Builder::new().name("nearfs-ahead".to_owned());
             // Without a thread more, those that there are have more to do; without any, it is as if it was not guessed.
             if thread.spawn(move || this.work()).is_ok() {
                 state.threads += 1;
             } else if state.threads == 0 {
-                state.queue.pop_back();
                 return false;
             }
         }
+        state.queue.push(lane, want);
+        state.waiting_until = Some(Instant::now() + HEAD_START);
         drop(state);
         self.woken.notify_one();
         true
@@ -99,7 +103,7 @@ impl Crew {
     pub(super) fn stop(&self) {
         let mut state = self.state.lock();
         state.is_over = true;
-        state.queue.clear();
+        state.queue = Queue::default();
         state.interrupt.cancel();
         self.woken.notify_all();
         let until = Instant::now() + STOP_LIMIT;
@@ -121,7 +125,7 @@ impl Crew {
             let mut state = self.state.lock();
             state.air_bytes -= weight(&want);
             state.flying -= 1;
-            let given_up = if went_well || interrupt.is_cancelled() { VecDeque::new() } else { rest(&mut state) };
+            let given_up = if went_well || interrupt.is_cancelled() { Queue::default() } else { rest(&mut state) };
             drop(state);
             self.woken.notify_one();
             self.give_up(given_up);
@@ -129,10 +133,10 @@ impl Crew {
     }
 
     /// Has the owner forget guesses that will not be fetched.
-    fn give_up(&self, wants: impl IntoIterator<Item = Want>) {
+    fn give_up(&self, mut wants: Queue) {
         let interrupt = Interrupt::new();
         interrupt.cancel();
-        for want in wants {
+        while let Some(want) = wants.pop() {
             (self.fetch)(&want, &interrupt);
         }
     }
@@ -144,9 +148,19 @@ impl Crew {
             if state.is_over {
                 return None;
             }
+            if let Some(until) = state.waiting_until {
+                state.idle += 1;
+                let _whether_woken = self.woken.wait_until(&mut state, until);
+                state.idle -= 1;
+                if state.waiting_until.is_some_and(|until| until <= Instant::now()) {
+                    state.waiting_until = None;
+                    self.woken.notify_all();
+                }
+                continue;
+            }
             let fits = |want: &Want| state.flying == 0 || state.air_bytes + weight(want) <= AIR_BYTES;
             if state.queue.front().is_some_and(fits)
-                && let Some(want) = state.queue.pop_front()
+                && let Some(want) = state.queue.pop()
             {
                 state.air_bytes += weight(&want);
                 state.flying += 1;
@@ -155,7 +169,7 @@ impl Crew {
             state.idle += 1;
             let is_late = self.woken.wait_for(&mut state, IDLE).timed_out();
             state.idle -= 1;
-            if is_late && state.queue.is_empty() {
+            if is_late && state.queue.len() == 0 {
                 return None;
             }
         }
@@ -164,7 +178,7 @@ impl Crew {
 
 /// One guess failed, so the others will: they end at once, and whoever waits for one of them asks by themselves. Returns
 /// those that had not begun.
-fn rest(state: &mut State) -> VecDeque<Want> {
+fn rest(state: &mut State) -> Queue {
     std::mem::take(&mut state.interrupt).cancel();
     state.resting_until = Some(Instant::now() + REST);
     std::mem::take(&mut state.queue)
@@ -182,6 +196,9 @@ mod tests {
     use nearfs_format::object::{ObjectId, ObjectKind};
 
     use super::*;
+    use crate::prefetch::ledger::Mechanism;
+
+    const LANE: Lane = (Mechanism::Neighbours, 1, 1);
 
     fn want(number: u32, bytes: u64) -> Want {
         let hash = HashAlgorithm::Sha1.hash(&number.to_le_bytes());
@@ -212,18 +229,18 @@ mod tests {
     #[test]
     fn so_many_fly_at_a_time_and_all_end_with_the_crew() {
         let (crew, flying) = patient(3);
-        assert!((0..10).all(|number| crew.push(want(number, 10))));
+        assert!((0..10).all(|number| crew.push(LANE, want(number, 10))));
         wait_for(|| flying.load(Ordering::SeqCst) == 3);
         assert_eq!(crew.state.lock().queue.len(), 7);
         crew.stop();
         assert_eq!((crew.state.lock().threads, flying.load(Ordering::SeqCst)), (0, 0));
-        assert!(!crew.push(want(99, 10)) && !crew.is_ready());
+        assert!(!crew.push(LANE, want(99, 10)) && !crew.is_ready());
     }
 
     #[test]
     fn large_guesses_fly_one_by_one() {
         let (crew, flying) = patient(3);
-        assert!((0..3).all(|number| crew.push(want(number, AIR_BYTES * 5))));
+        assert!((0..3).all(|number| crew.push(LANE, want(number, AIR_BYTES * 5))));
         wait_for(|| flying.load(Ordering::SeqCst) == 1);
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(flying.load(Ordering::SeqCst), 1);
@@ -242,11 +259,11 @@ mod tests {
             false
         };
         let crew = Crew::new(2, Box::new(fetch));
-        assert!(crew.push(want(0, 2)));
+        assert!(crew.push(LANE, want(0, 2)));
         wait_for(|| asked.load(Ordering::SeqCst) == 1);
-        assert!(crew.push(want(1, 1)));
+        assert!(crew.push(LANE, want(1, 1)));
         wait_for(|| crew.state.lock().flying == 0 && asked.load(Ordering::SeqCst) == 2);
-        assert!(!crew.is_ready() && !crew.push(want(2, 1)));
+        assert!(!crew.is_ready() && !crew.push(LANE, want(2, 1)));
         crew.stop();
     }
 }

@@ -10,6 +10,7 @@
 mod crew;
 pub mod ledger;
 pub mod neighbours;
+mod queue;
 pub mod readahead;
 mod settings;
 
@@ -31,6 +32,7 @@ use crate::transport::Interrupt;
 use crew::Crew;
 use ledger::{Ledger, Mechanism};
 use neighbours::{Event, Neighbours, Rows, SMALL_BYTES};
+use queue::Lane;
 pub use settings::PrefetchSettings;
 
 /// Larger catalogs are not guessed.
@@ -95,7 +97,8 @@ impl Prefetcher {
         }
         let wants = view.index.children(directory).filter_map(|row| self.small_catalog(&view.index, RowId(row)));
         let mut missing = wants.filter(|want| !self.cache.is_cached(&want.id)).take(CATALOGS_MAX);
-        let _until_refused = missing.all(|want| self.guess(want, Mechanism::Catalogs));
+        let _until_refused =
+            missing.all(|want| self.guess((Mechanism::Catalogs, catalog_key(view), directory.0), want));
     }
 
     /// A chunk is asked for; call it before anybody waits where it is not there.
@@ -110,7 +113,7 @@ impl Prefetcher {
         while self.settings.readahead
             && chunks.list.as_slice().get(number).is_some_and(|chunk| chunk.offset < end)
             && let Some(want) = chunks.want(number).filter(|want| want.place == Place::Data)
-            && (self.cache.is_cached(&want.id) || self.guess(want.labelled(path), Mechanism::ReadAhead))
+            && (self.cache.is_cached(&want.id) || self.guess((Mechanism::ReadAhead, 0, 0), want.labelled(path)))
         {
             number += 1;
         }
@@ -155,12 +158,13 @@ impl Prefetcher {
         event: Event,
         want: impl Fn(RowId) -> Option<Want>,
     ) {
-        let catalog = u64::from(view.catalog.since) << 32 | u64::from(view.catalog.id.0);
+        let catalog = catalog_key(view);
+        let lane = (mechanism, catalog, rows.parent(rows.parent(row.0)));
         let candidates = planner.lock().plan(catalog, rows, row.0, event);
         for candidate in candidates {
             let Some(want) = want(RowId(candidate)) else { continue };
             let is_guessed = !self.cache.is_cached(&want.id);
-            if is_guessed && !self.guess(want.labelled(view.path(RowId(candidate)).to_string()), mechanism) {
+            if is_guessed && !self.guess(lane, want.labelled(view.path(RowId(candidate)).to_string())) {
                 break;
             }
             planner.lock().planned(catalog, rows, candidate, is_guessed);
@@ -173,14 +177,14 @@ impl Prefetcher {
     }
 
     /// Has an object fetched, if the ledger allows it; says whether it does.
-    fn guess(&self, want: Want, mechanism: Mechanism) -> bool {
+    fn guess(&self, lane: Lane, want: Want) -> bool {
         let id = want.id;
         let (bytes, demanded_bytes) =
             (want.size_bytes.unwrap_or(want.limit_bytes), self.cache.counters().demanded_bytes);
-        if !self.crew.is_ready() || !self.ledger.lock().admit(id, mechanism, bytes, demanded_bytes) {
+        if !self.crew.is_ready() || !self.ledger.lock().admit(id, lane.0, bytes, demanded_bytes) {
             return false;
         }
-        let is_taken = self.crew.push(want);
+        let is_taken = self.crew.push(lane, want);
         if !is_taken {
             self.ledger.lock().drop_guess(&id);
         }
@@ -192,6 +196,11 @@ impl Drop for Prefetcher {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Returns what tells a catalog from all others, also from those of earlier revisions.
+fn catalog_key(view: &View) -> u64 {
+    u64::from(view.catalog.since) << 32 | u64::from(view.catalog.id.0)
 }
 
 /// Returns what the crew does with a guess.

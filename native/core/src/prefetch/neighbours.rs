@@ -3,9 +3,10 @@
 //! Pure: no I/O, no clock. Directories with the same parent are a family. What is guessed are files of a kind (an ending
 //! like `.lua`) that was asked for, not larger than [`SMALL_BYTES`]:
 //!
-//! * of the directory itself, once two of its files had to be waited for: those after the last one, then those before
-//!   it. As many as the directory's window says may be unused at a time; it doubles with each file that is read there, and
-//!   stays as it is while many lie unused and others are asked for;
+//! * of the directory itself, once two of its files had to be waited for, or one where somebody read two files of the
+//!   kind in another directory of the catalog: those after the last one, then those before it. As many as the directory's
+//!   window says may be unused at a time; it doubles with each file that is read there, and stays as it is while many
+//!   lie unused and others are asked for;
 //! * of the next directories, then of those before, once two files of one directory or three of a family had to be waited
 //!   for. The family's window grows by each guess that is used, halves when a directory is left of which most was not
 //!   read, or something had to be waited for while guesses lie unused; it is four times as large with each directory
@@ -16,14 +17,18 @@
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
-/// Larger files are not guessed: a fresh connection would need several round trips for them.
-pub const SMALL_BYTES: u64 = 64 << 10;
-/// Guesses that lie unused, at first.
+/// Larger files are not guessed: one in vain would cost as much as a hundred others.
+pub const SMALL_BYTES: u64 = 256 << 10;
+/// Guesses that lie unused, at first: of a family, and of a directory where one file had to be waited for.
 const WINDOW_START: usize = 8;
+/// And of a directory where two had to be.
+const OWN_WINDOW_START: usize = 32;
 /// And at most.
 const WINDOW_MAX: usize = 1024;
+/// Kinds of a catalog that somebody is known to read by more than one.
+const READERS_MAX: usize = 64;
 /// A directory's window doubles so often at most.
-const DOUBLINGS_MAX: u32 = 6;
+const DOUBLINGS_MAX: u32 = 4;
 /// So many unused guesses in a directory are many.
 const MANY_UNUSED: usize = 128;
 /// Families that are watched; the one that was idle for longest goes.
@@ -59,6 +64,8 @@ struct Directory {
     misses: u32,
     reads: u32,
     doublings: u32,
+    /// Files of the kind that is read here were read by more than one in another directory.
+    has_known_reader: bool,
     /// Guesses that were made here and not used yet.
     unused: usize,
 }
@@ -85,6 +92,8 @@ struct Family {
 pub struct Neighbours {
     /// The one that was active last is last.
     families: VecDeque<Family>,
+    /// Kinds, each in a catalog, of which somebody read two files in one directory. The one found last is first.
+    readers: VecDeque<(u64, Box<[u8]>)>,
 }
 
 /// What made somebody plan.
@@ -101,8 +110,15 @@ impl Neighbours {
     pub fn plan(&mut self, catalog: u64, rows: &impl Rows, row: u32, event: Event) -> Vec<u32> {
         let directory = rows.parent(row);
         let key = (catalog, rows.parent(directory));
+        let kind = kind(rows.name(row));
+        let has_known_reader = self.readers.iter().any(|(at, known)| *at == catalog && **known == *kind);
         let family = self.family(key);
-        family.note(rows, row, event);
+        let reads = family.note(rows, row, event, has_known_reader);
+        if reads == 2 && !has_known_reader {
+            self.readers.truncate(READERS_MAX - 1);
+            self.readers.push_front((catalog, kind.into()));
+        }
+        let family = self.family(key);
         let mut own = family.directories.back().map_or(0, Directory::room);
         let mut others = if family.is_going { family.window.saturating_sub(family.unused) } else { 0 };
         if own + others == 0 {
@@ -147,7 +163,12 @@ impl Neighbours {
 impl Directory {
     /// Returns how many guesses of this directory may lie unused.
     fn window(&self) -> usize {
-        if self.misses < 2 { 0 } else { WINDOW_START << self.doublings }
+        let start = match self.misses {
+            1 if self.has_known_reader => WINDOW_START,
+            0 | 1 => 0,
+            _ => OWN_WINDOW_START,
+        };
+        start << self.doublings
     }
 
     fn room(&self) -> usize {
@@ -182,8 +203,9 @@ impl Family {
         }
     }
 
-    fn note(&mut self, rows: &impl Rows, row: u32, event: Event) {
-        let has_two_misses = self.enter(rows, rows.parent(row), event);
+    /// Takes note of an event; returns how many files were read in the directory.
+    fn note(&mut self, rows: &impl Rows, row: u32, event: Event, has_known_reader: bool) -> u32 {
+        let (reads, misses) = self.enter(rows, rows.parent(row), event, has_known_reader);
         let kind = kind(rows.name(row));
         if !self.kinds.iter().any(|known| **known == *kind) {
             self.kinds.truncate(KINDS_MAX - 1);
@@ -203,26 +225,27 @@ impl Family {
                     self.window = (self.window / 2).max(1);
                 }
                 self.misses += 1;
-                self.is_going |= has_two_misses || self.misses >= 3;
+                self.is_going |= misses >= 2 || self.misses >= 3;
             }
         }
+        reads
     }
 
-    /// Takes note of an event in a directory; says whether two of its files had to be waited for.
-    fn enter(&mut self, rows: &impl Rows, row: u32, event: Event) -> bool {
+    /// Takes note of an event in a directory; returns how many of its files were read, and had to be waited for.
+    fn enter(&mut self, rows: &impl Rows, row: u32, event: Event, has_known_reader: bool) -> (u32, u32) {
         let known = self.directories.iter().rposition(|directory| directory.row == row);
         let known = known.and_then(|at| self.directories.remove(at));
         let mut directory = known.unwrap_or_else(|| {
             self.leave(rows);
-            Directory { row, ..Directory::default() }
+            Directory { row, has_known_reader, ..Directory::default() }
         });
         directory.note(event);
-        let has_two_misses = directory.misses >= 2;
+        let counts = (directory.reads, directory.misses);
         if self.directories.len() >= DIRECTORIES_MAX {
             self.directories.pop_front();
         }
         self.directories.push_back(directory);
-        has_two_misses
+        counts
     }
 
     /// Learns from what was read of the last directory, which is left for one that was not read before.
@@ -312,6 +335,24 @@ mod tests {
         }
     }
 
+    /// A tree whose directories have no siblings: each is its own parent.
+    struct Packages<'a>(&'a Tree);
+
+    impl Rows for Packages<'_> {
+        fn parent(&self, row: u32) -> u32 {
+            if row <= self.0.directories { row } else { self.0.parent(row) }
+        }
+        fn children(&self, row: u32) -> Range<u32> {
+            if row == 0 { 0..0 } else { self.0.children(row) }
+        }
+        fn name(&self, row: u32) -> &[u8] {
+            self.0.name(row)
+        }
+        fn is_small_file(&self, row: u32) -> bool {
+            self.0.is_small_file(row)
+        }
+    }
+
     /// Reads `order`; returns how many files had to be waited for, and how many guesses were of no use.
     fn read(tree: &Tree, order: impl IntoIterator<Item = u32>) -> (usize, usize) {
         let (mut planner, mut there, mut missed) = (Neighbours::default(), HashSet::new(), 0);
@@ -359,6 +400,22 @@ mod tests {
         assert_eq!(read(&tree, (0..1040).map(|n| tree.file(n / 4, n % 4))), (2, 0));
         let tree = Tree::new(500, 1, |row| format!("{row}.lua"));
         assert_eq!(read(&tree, (0..500).map(|n| tree.file(n, 0))), (3, 0));
+    }
+
+    #[test]
+    fn who_read_two_files_of_a_kind_waits_for_one_of_the_next_directory() {
+        let tree = Tree::new(40, 6, |row| format!("{row}.pyc"));
+        let far_apart = [3, 11, 30].into_iter().flat_map(|directory| (0..6).map(move |n| (directory, n)));
+        let (mut planner, mut there, mut missed) = (Neighbours::default(), HashSet::<u32>::new(), Vec::new());
+        for (directory, n) in far_apart {
+            // Each directory in a family of its own, as packages are.
+            let row = tree.file(directory, n);
+            let is_there = there.remove(&row);
+            missed.extend((!is_there).then_some((directory, n)));
+            let guesses = planner.plan(1, &Packages(&tree), row, if is_there { Event::Used } else { Event::Missed });
+            there.extend(guesses.iter().inspect(|guess| planner.planned(1, &Packages(&tree), **guess, true)));
+        }
+        assert_eq!(missed, [(3, 0), (3, 1), (11, 0), (30, 0)]);
     }
 
     #[test]

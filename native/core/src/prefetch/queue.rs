@@ -1,0 +1,98 @@
+//! Guesses that wait for their turn: in lanes, one for each place that somebody reads in.
+//!
+//! Within a lane, what was guessed first is fetched first: it is nearest to what was read. Of the lanes, the one that was
+//! added to last goes first: it is where somebody reads now. Pure.
+
+use std::collections::VecDeque;
+
+use super::ledger::Mechanism;
+use crate::cache::Want;
+
+/// Lanes beside each other; what is in more of them shares the oldest one.
+const LANES_MAX: usize = 64;
+
+/// Which lane: who guesses, and the catalog and row around which it guesses.
+pub(super) type Lane = (Mechanism, u64, u32);
+
+/// The lanes; the one that was added to last is last. None is empty.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    lanes: Vec<(Lane, VecDeque<Want>)>,
+    length: usize,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Adds to the end of a lane, which is the first one from now on.
+    pub(super) fn push(&mut self, lane: Lane, want: Want) {
+        let known = self.lanes.iter().rposition(|(key, _)| *key == lane);
+        let mut own = known.map_or_else(|| (lane, VecDeque::new()), |at| self.lanes.remove(at));
+        own.1.push_back(want);
+        if self.lanes.len() >= LANES_MAX {
+            let (_, oldest) = self.lanes.remove(0);
+            self.lanes[0].1.extend(oldest);
+        }
+        self.lanes.push(own);
+        self.length += 1;
+    }
+
+    /// Returns what is to be fetched next.
+    pub(super) fn front(&self) -> Option<&Want> {
+        self.lanes.last()?.1.front()
+    }
+
+    /// Takes what is to be fetched next.
+    pub(super) fn pop(&mut self) -> Option<Want> {
+        let (_, lane) = self.lanes.last_mut()?;
+        let want = lane.pop_front()?;
+        if lane.is_empty() {
+            self.lanes.pop();
+        }
+        self.length -= 1;
+        Some(want)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nearfs_format::dirent::Compression;
+    use nearfs_format::hash::HashAlgorithm;
+    use nearfs_format::object::{ObjectId, ObjectKind};
+
+    use super::*;
+
+    fn want(size: u64) -> Want {
+        let id = ObjectId::new(HashAlgorithm::Sha1.hash(b""), ObjectKind::File);
+        Want::sized(id, Compression::Zlib, size)
+    }
+
+    fn sizes(queue: &mut Queue) -> Vec<Option<u64>> {
+        std::iter::from_fn(|| queue.pop()).map(|want| want.size_bytes).collect()
+    }
+
+    #[test]
+    fn the_place_that_is_read_now_goes_first_and_each_in_its_order() {
+        let mut queue = Queue::default();
+        let lane = |row| (Mechanism::Neighbours, 1, row);
+        for (row, size) in [(1, 10), (1, 11), (2, 20), (3, 30), (2, 21)] {
+            queue.push(lane(row), want(size));
+        }
+        assert_eq!((queue.len(), queue.front().and_then(|want| want.size_bytes)), (5, Some(20)));
+        assert_eq!(sizes(&mut queue), [20, 21, 30, 10, 11].map(Some));
+        assert_eq!((queue.len(), queue.pop().is_none()), (0, true));
+    }
+
+    #[test]
+    fn lanes_have_a_bound_and_nothing_is_lost() {
+        let mut queue = Queue::default();
+        let count = LANES_MAX as u32 * 3;
+        (0..count).for_each(|row| queue.push((Mechanism::Catalogs, 7, row), want(row.into())));
+        assert_eq!((queue.lanes.len(), queue.len()), (LANES_MAX, count as usize));
+        let mut all = sizes(&mut queue);
+        all.sort_unstable();
+        assert_eq!(all, (0..count).map(|row| Some(row.into())).collect::<Vec<_>>());
+    }
+}
