@@ -63,16 +63,20 @@ for path in sys.argv[1:]:
 """
 
 
-def machine(kind: str, script: str, tmp_path: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Runs a script on a machine that has one web server."""
+def machine(
+    kind: str, script: str, tmp_path: Path, *, check: bool = True, runs: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Runs a script on a machine that has one web server, which runs from the beginning or not."""
     if lack := mounts.missing_for_mounts():
         pytest.skip(lack)
-    program, _, _, stop = SERVERS[kind]
+    program, _, start, stop = SERVERS[kind]
     if os.geteuid() != 0 or not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin"):
         pytest.skip(f"root and {program} are needed: ci/setup lab installs it")
     absent = " ".join(place for other, (_, place, _, _) in SERVERS.items() if other != kind)
     (tmp_path / "ask.py").write_text(_ASK)
-    prelude = _MACHINE.format(absent=absent, python=sys.executable, fqrn=FQRN, stop=stop)
+    prelude = _MACHINE.format(absent=absent, python=sys.executable, fqrn=FQRN, stop=stop) + (
+        f"{start}\n" if runs else ""
+    )
     space = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     environment = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
     return processes.run([*space, "sh", "-c", prelude + script], check=check, limit=LIMIT_S, env=environment)
@@ -94,7 +98,6 @@ def test_a_web_server_serves_a_repository_from_mkfs_to_rmfs(kind: str, tmp_path:
     done = machine(
         kind,
         f"""
-{SERVERS[kind][2]}
 cvmfs_server mkfs -o root {FQRN}
 cvmfs_server transaction {FQRN}
 mkdir -p /cvmfs/{FQRN}/a/.cvmfs-like
@@ -106,6 +109,9 @@ cd {tmp_path}
 {sys.executable} ask.py {FQRN}/.cvmfspublished {FQRN}/.cvmfswhitelist {FQRN}/$object info/v1/repositories.json
 ls {pieces(kind)}
 cvmfs_server add-replica -P -o root -n passed.example.org http://localhost/cvmfs/{FQRN} >/dev/null
+for n in $(seq 40); do
+    curl -s -o /dev/null -w 'at once %{{http_code}}\\n' http://localhost/cvmfs/passed.example.org/.cvmfspublished
+done
 {sys.executable} ask.py passed.example.org/.cvmfspublished passed.example.org/$object
 curl -s -o /dev/null -w 'api %{{http_code}}\\n' http://localhost/cvmfs/passed.example.org/api/v1.0/geo/x/a
 cvmfs_server list
@@ -125,6 +131,7 @@ ls {pieces(kind)}
     # A pass-through replica serves what its source does, to the byte, but for the web API.
     *answers, manifest, catalog = answers
     assert [answer[2] for answer in (manifest, catalog)] == [answers[0][2], answers[2][2]]
+    assert before.count("at once 200") == 40, "add-replica returned before every worker knew"
     assert "api 404" in before
     assert f"passed.example.org (stratum1 / local - whitelist unreachable) -> {FQRN}" in before
     expected = (
@@ -146,7 +153,6 @@ def test_a_web_server_serves_a_replica_from_its_first_moment(kind: str, tmp_path
     done = machine(
         kind,
         f"""
-{SERVERS[kind][2]}
 cvmfs_server mkfs -o root {FQRN} >/dev/null
 cd {tmp_path}
 cvmfs_server add-replica -o root -n copy.example.org http://localhost/cvmfs/{FQRN} /etc/cvmfs/keys/{FQRN}.pub
@@ -184,7 +190,7 @@ ls {pieces(kind)}
 
 
 def test_a_server_that_does_not_run_is_said_and_nothing_of_it_stays(tmp_path: Path) -> None:
-    done = machine("nginx", f"cvmfs_server mkfs -o root {FQRN}", tmp_path, check=False)
+    done = machine("nginx", f"cvmfs_server mkfs -o root {FQRN}", tmp_path, check=False, runs=False)
     assert done.returncode == 1
     assert "neither Apache nor nginx is running" in done.stderr
 
@@ -193,7 +199,6 @@ def test_a_configuration_that_is_broken_already_stays_as_it_was(tmp_path: Path) 
     done = machine(
         "nginx",
         f"""
-nginx
 echo nonsense >/etc/nginx/conf.d/other.conf
 cvmfs_server mkfs -o root {FQRN} || echo "exit $?"
 ls /etc/nginx/cvmfs.d

@@ -176,8 +176,15 @@ class Nginx(_WebServer):
             files.remove(self._server)
 
     def reload(self) -> None:
-        """Tells the running nginx to look."""
+        """Tells the running nginx to look; returns when processes with the former configuration accept nothing more.
+
+        nginx itself only passes the word on. Bounded: what has not noticed in time is left alone.
+        """
+        before = [worker for path in self.pid_files for worker in _workers(Path(path))]
         self._command("nginx", "-s", "reload")
+        deadline = time.monotonic() + ANSWER_LIMIT_S
+        while any(_is_accepting(worker) for worker in before) and time.monotonic() < deadline:
+            time.sleep(_PAUSE_S / 4)
 
 
 def installed(prefix: str) -> list[_WebServer]:
@@ -240,6 +247,32 @@ def wait_until_served(url: str, limit_s: float = ANSWER_LIMIT_S) -> None:
                 message = f"fail (Apache configuration): {url} is not served: {error}"
                 raise Unreachable(message, operation="configure the web server", exit_code=1) from error
         time.sleep(_PAUSE_S)
+
+
+def _workers(pid_file: Path) -> list[Path]:
+    """Returns the processes that a master process has now, by their directories under /proc."""
+    try:
+        parent = int(pid_file.read_text("ascii"))
+    except (OSError, ValueError):
+        return []
+    return [process for process in Path("/proc").glob("[0-9]*") if _parent(process) == parent]
+
+
+def _parent(process: Path) -> int | None:
+    try:
+        # The name, in parentheses, may hold anything; state and parent follow it.
+        return int((process / "stat").read_text("ascii", "replace").rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _is_accepting(worker: Path) -> bool:
+    """Tells whether a worker takes connections: one that is about to end has closed its ports, and says so."""
+    try:
+        title = (worker / "cmdline").read_bytes()
+    except OSError:
+        return False
+    return title.startswith(b"nginx:") and b"shutting down" not in title
 
 
 def _is_alive(pid_file: Path) -> bool:

@@ -262,7 +262,7 @@ impl ObjectCache {
                 }
                 Boarding::Landed(outcome) => {
                     self.counts.shared.fetch_add(1, Ordering::Relaxed);
-                    return outcome.map_err(|error| copied(&error));
+                    return outcome.map_err(|error| error.again());
                 }
                 Boarding::Abandoned if !interrupt.is_cancelled() => {}
                 Boarding::Abandoned | Boarding::StillFlying => return Err(gave_up(want, interrupt)),
@@ -305,7 +305,7 @@ impl ObjectCache {
         self.counts.failures.fetch_add(1, Ordering::Relaxed);
         // Who waits was freed before; only this thread pays.
         std::thread::sleep(self.throttle.after_failure(Instant::now(), roll));
-        copied(error)
+        error.again()
     }
 
     /// Returns the object, and how many stored bytes came.
@@ -364,15 +364,4 @@ fn gave_up(want: &Want, interrupt: &Interrupt) -> Error {
     }
     let subject = format!("{}: another thread has not finished it within {} s", want.id, WAIT_LIMIT.as_secs());
     Error::new(ErrorKind::Unreachable, "fetch", subject)
-}
-
-/// Says the same error again, for each of several who waited.
-fn copied(error: &Error) -> Error {
-    let again = Error::new(error.kind(), error.operation(), error.subject());
-    let text = error.to_string();
-    let head = again.to_string();
-    match text.strip_prefix(&head).and_then(|rest| rest.strip_prefix(": ")) {
-        Some(causes) => again.with_source(causes.to_owned()),
-        None => again,
-    }
 }

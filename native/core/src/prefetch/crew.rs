@@ -50,7 +50,6 @@ struct State {
     flying: usize,
     interrupt: Interrupt,
     resting_until: Option<Instant>,
-    waiting_until: Option<Instant>,
     is_over: bool,
 }
 
@@ -92,8 +91,7 @@ impl Crew {
                 return false;
             }
         }
-        state.queue.push(lane, want);
-        state.waiting_until = Some(Instant::now() + HEAD_START);
+        state.queue.push(lane, want, Instant::now() + HEAD_START);
         drop(state);
         self.woken.notify_one();
         true
@@ -148,26 +146,23 @@ impl Crew {
             if state.is_over {
                 return None;
             }
-            if let Some(until) = state.waiting_until {
-                state.idle += 1;
-                let _whether_woken = self.woken.wait_until(&mut state, until);
-                state.idle -= 1;
-                if state.waiting_until.is_some_and(|until| until <= Instant::now()) {
-                    state.waiting_until = None;
-                    self.woken.notify_all();
-                }
-                continue;
-            }
+            let now = Instant::now();
             let fits = |want: &Want| state.flying == 0 || state.air_bytes + weight(want) <= AIR_BYTES;
-            if state.queue.front().is_some_and(fits)
-                && let Some(want) = state.queue.pop()
-            {
+            let wake_at = match state.queue.front() {
+                Some((want, begins_at)) if fits(want) && begins_at <= now => None,
+                Some((want, begins_at)) if fits(want) => Some(begins_at),
+                _ => Some(now + IDLE),
+            };
+            let Some(wake_at) = wake_at else {
+                let want = state.queue.pop()?;
                 state.air_bytes += weight(&want);
                 state.flying += 1;
+                // Whoever waits for the moment when a guess may begin heard of several: it passes that on.
+                self.woken.notify_one();
                 return Some((want, state.interrupt.clone()));
-            }
+            };
             state.idle += 1;
-            let is_late = self.woken.wait_for(&mut state, IDLE).timed_out();
+            let is_late = self.woken.wait_until(&mut state, wake_at).timed_out();
             state.idle -= 1;
             if is_late && state.queue.len() == 0 {
                 return None;

@@ -112,13 +112,12 @@ impl Neighbours {
         let key = (catalog, rows.parent(directory));
         let kind = kind(rows.name(row));
         let has_known_reader = self.readers.iter().any(|(at, known)| *at == catalog && **known == *kind);
-        let family = self.family(key);
+        let family = family(&mut self.families, key);
         let reads = family.note(rows, row, event, has_known_reader);
         if reads == 2 && !has_known_reader {
             self.readers.truncate(READERS_MAX - 1);
             self.readers.push_front((catalog, kind.into()));
         }
-        let family = self.family(key);
         let mut own = family.directories.back().map_or(0, Directory::room);
         let mut others = if family.is_going { family.window.saturating_sub(family.unused) } else { 0 };
         if own + others == 0 {
@@ -147,17 +146,18 @@ impl Neighbours {
             }
         }
     }
+}
 
-    fn family(&mut self, key: FamilyKey) -> &mut Family {
-        let found = self.families.iter().rposition(|family| family.key == key);
-        let family = found.and_then(|at| self.families.remove(at)).unwrap_or_else(|| Family::new(key));
-        if self.families.len() >= FAMILIES_MAX {
-            self.families.pop_front();
-        }
-        self.families.push_back(family);
-        let last = self.families.len() - 1;
-        &mut self.families[last]
+/// Returns a family, which is the one that was active last from now on.
+fn family(families: &mut VecDeque<Family>, key: FamilyKey) -> &mut Family {
+    let found = families.iter().rposition(|family| family.key == key);
+    let family = found.and_then(|at| families.remove(at)).unwrap_or_else(|| Family::new(key));
+    if families.len() >= FAMILIES_MAX {
+        families.pop_front();
     }
+    families.push_back(family);
+    let last = families.len() - 1;
+    &mut families[last]
 }
 
 impl Directory {

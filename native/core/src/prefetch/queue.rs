@@ -1,9 +1,10 @@
 //! Guesses that wait for their turn: in lanes, one for each place that somebody reads in.
 //!
 //! Within a lane, what was guessed first is fetched first: it is nearest to what was read. Of the lanes, the one that was
-//! added to last goes first: it is where somebody reads now. Pure.
+//! added to last goes first: it is where somebody reads now. Each guess says when it may begin; who takes it looks. Pure.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::ledger::Mechanism;
 use crate::cache::Want;
@@ -14,10 +15,13 @@ const LANES_MAX: usize = 64;
 /// Which lane: who guesses, and the catalog and row around which it guesses.
 pub(super) type Lane = (Mechanism, u64, u32);
 
+/// A guess, and when it may begin.
+type Waiting = (Want, Instant);
+
 /// The lanes; the one that was added to last is last. None is empty.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    lanes: Vec<(Lane, VecDeque<Want>)>,
+    lanes: Vec<(Lane, VecDeque<Waiting>)>,
     length: usize,
 }
 
@@ -27,10 +31,10 @@ impl Queue {
     }
 
     /// Adds to the end of a lane, which is the first one from now on.
-    pub(super) fn push(&mut self, lane: Lane, want: Want) {
+    pub(super) fn push(&mut self, lane: Lane, want: Want, begins_at: Instant) {
         let known = self.lanes.iter().rposition(|(key, _)| *key == lane);
         let mut own = known.map_or_else(|| (lane, VecDeque::new()), |at| self.lanes.remove(at));
-        own.1.push_back(want);
+        own.1.push_back((want, begins_at));
         if self.lanes.len() >= LANES_MAX {
             let (_, oldest) = self.lanes.remove(0);
             self.lanes[0].1.extend(oldest);
@@ -39,15 +43,15 @@ impl Queue {
         self.length += 1;
     }
 
-    /// Returns what is to be fetched next.
-    pub(super) fn front(&self) -> Option<&Want> {
-        self.lanes.last()?.1.front()
+    /// Returns what is to be fetched next, and when it may begin.
+    pub(super) fn front(&self) -> Option<(&Want, Instant)> {
+        self.lanes.last()?.1.front().map(|(want, begins_at)| (want, *begins_at))
     }
 
     /// Takes what is to be fetched next.
     pub(super) fn pop(&mut self) -> Option<Want> {
         let (_, lane) = self.lanes.last_mut()?;
-        let want = lane.pop_front()?;
+        let (want, _) = lane.pop_front()?;
         if lane.is_empty() {
             self.lanes.pop();
         }
@@ -78,9 +82,9 @@ mod tests {
         let mut queue = Queue::default();
         let lane = |row| (Mechanism::Neighbours, 1, row);
         for (row, size) in [(1, 10), (1, 11), (2, 20), (3, 30), (2, 21)] {
-            queue.push(lane(row), want(size));
+            queue.push(lane(row), want(size), Instant::now());
         }
-        assert_eq!((queue.len(), queue.front().and_then(|want| want.size_bytes)), (5, Some(20)));
+        assert_eq!((queue.len(), queue.front().and_then(|(want, _)| want.size_bytes)), (5, Some(20)));
         assert_eq!(sizes(&mut queue), [20, 21, 30, 10, 11].map(Some));
         assert_eq!((queue.len(), queue.pop().is_none()), (0, true));
     }
@@ -89,7 +93,7 @@ mod tests {
     fn lanes_have_a_bound_and_nothing_is_lost() {
         let mut queue = Queue::default();
         let count = LANES_MAX as u32 * 3;
-        (0..count).for_each(|row| queue.push((Mechanism::Catalogs, 7, row), want(row.into())));
+        (0..count).for_each(|row| queue.push((Mechanism::Catalogs, 7, row), want(row.into()), Instant::now()));
         assert_eq!((queue.lanes.len(), queue.len()), (LANES_MAX, count as usize));
         let mut all = sizes(&mut queue);
         all.sort_unstable();

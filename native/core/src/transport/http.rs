@@ -262,7 +262,7 @@ impl HttpTransport {
     }
 
     /// Passes the body to the sink and keeps the connection. Returns the body's length.
-    async fn stream(
+    pub(super) async fn stream(
         &self,
         uri: &Uri,
         proxy: &Proxy,

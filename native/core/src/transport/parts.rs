@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
-use http_body_util::BodyExt as _;
 use hyper::header::{ACCEPT_RANGES, CONTENT_RANGE, HeaderMap};
 use hyper::{StatusCode, Uri};
 use parking_lot::Mutex;
@@ -21,6 +20,7 @@ use parking_lot::Mutex;
 use super::connect::Endpoint;
 use super::failure::{Failure, FailureClass};
 use super::http::HttpTransport;
+use super::memory::MemorySink;
 use super::pace::Pace;
 use super::proxy::Proxy;
 use super::{BoxFuture, ByteRange, Fetched, Request, Sink, Target, verdict};
@@ -196,27 +196,11 @@ impl HttpTransport {
         verdict::check_range(uri, &answer.response, asked).map_err(|_| not_one_file(uri))?;
         let whole = whole_length(answer.response.headers()).filter(|whole| *whole > range.offset);
         let whole = whole.ok_or_else(|| not_one_file(uri))?;
-        let expected = range.length.min(whole - range.offset);
-        let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
-        let mut body = answer.response.into_body();
-        while let Some(frame) =
-            pace.wait(body.frame()).await.map_err(|slow| self.too_slow(uri, &target.proxy, &slow))?
-        {
-            let frame = frame.map_err(|error| verdict::broken_off(uri, bytes.len() as u64, &error))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if (bytes.len() + data.len()) as u64 > expected {
-                return Err(not_one_file(uri));
-            }
-            self.counters.count_bytes(data.len() as u64);
-            bytes.extend_from_slice(&data);
-            let counted = pace.count(data.len() as u64, Duration::ZERO);
-            counted.map_err(|slow| self.too_slow(uri, &target.proxy, &slow))?;
-        }
-        if bytes.len() as u64 != expected {
-            return Err(not_one_file(uri));
-        }
-        self.keep(&answer.endpoint, answer.connection).await;
-        Ok(Part::Bytes(bytes, whole))
+        let length = range.length.min(whole - range.offset);
+        let asked = Request { max_bytes: length, expected_length: Some(length), ..asked.clone() };
+        let mut sink = MemorySink::default();
+        self.stream(uri, &target.proxy, answer, &asked, &mut sink, &mut pace).await?;
+        Ok(Part::Bytes(sink.into_bytes(), whole))
     }
 }
 
