@@ -19,6 +19,8 @@ pub mod history;
 pub mod manifest;
 pub mod metainfo;
 pub mod object;
+pub mod pack;
+pub mod pack_table;
 pub mod path;
 mod pem;
 pub mod reflog;

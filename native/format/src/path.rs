@@ -128,6 +128,13 @@ pub struct PathHash {
     pub second: i64,
 }
 
+impl fmt::Display for PathHash {
+    /// Writes the digest as 32 lower-case hex digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}{:016x}", self.first.swap_bytes(), self.second.swap_bytes())
+    }
+}
+
 impl PathHash {
     /// The parent hash of the repository's root row: the null hash, not the hash of anything.
     pub const NULL: Self = Self { first: 0, second: 0 };

@@ -17,6 +17,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
+use nearfs_format::pack_table::kind_of;
+
 /// Larger files are not guessed: one in vain would cost as much as a hundred others.
 pub const SMALL_BYTES: u64 = 256 << 10;
 /// Guesses that lie unused, at first: of a family, and of a directory where one file had to be waited for.
@@ -110,7 +112,7 @@ impl Neighbours {
     pub fn plan(&mut self, catalog: u64, rows: &impl Rows, row: u32, event: Event) -> Vec<u32> {
         let directory = rows.parent(row);
         let key = (catalog, rows.parent(directory));
-        let kind = kind(rows.name(row));
+        let kind = kind_of(rows.name(row));
         let has_known_reader = self.readers.iter().any(|(at, known)| *at == catalog && **known == *kind);
         let family = family(&mut self.families, key);
         let reads = family.note(rows, row, event, has_known_reader);
@@ -206,7 +208,7 @@ impl Family {
     /// Takes note of an event; returns how many files were read in the directory.
     fn note(&mut self, rows: &impl Rows, row: u32, event: Event, has_known_reader: bool) -> u32 {
         let (reads, misses) = self.enter(rows, rows.parent(row), event, has_known_reader);
-        let kind = kind(rows.name(row));
+        let kind = kind_of(rows.name(row));
         if !self.kinds.iter().any(|known| **known == *kind) {
             self.kinds.truncate(KINDS_MAX - 1);
             self.kinds.insert(0, kind.into());
@@ -265,21 +267,9 @@ impl Family {
     }
 
     fn knows_kind(&self, name: &[u8]) -> bool {
-        let kind = kind(name);
+        let kind = kind_of(name);
         self.kinds.iter().any(|known| **known == *kind)
     }
-}
-
-/// Returns a name's ending with its dot, and the tag before it if there is one, such as `.cpython-311` or `.opt-2`;
-/// nothing for a version number and the like.
-fn kind(name: &[u8]) -> &[u8] {
-    let before = |end: usize| name[..end].iter().rposition(|byte| *byte == b'.');
-    let begins_as_word = |at: usize| name.get(at + 1).is_some_and(u8::is_ascii_alphabetic);
-    let Some(ending) = before(name.len()).filter(|at| begins_as_word(*at)) else { return b"" };
-    let is_tag = |at: &usize| {
-        begins_as_word(*at) && name[*at..ending].iter().any(|byte| !byte.is_ascii_alphabetic() && *byte != b'.')
-    };
-    &name[before(ending).filter(is_tag).unwrap_or(ending)..]
 }
 
 /// Returns the entries of a file's directory after it, before it, then those of the directories after its own, then of
@@ -431,22 +421,6 @@ mod tests {
         let tree = Tree::new(1, 200, |row| if row % 2 == 0 { format!("{row}.pyc") } else { format!("{row}.py") });
         let even: Vec<u32> = (0..200).map(|n| tree.file(0, n)).filter(|row| row % 2 == 0).collect();
         assert_eq!(read(&tree, even), (2, 0));
-    }
-
-    #[test]
-    fn version_numbers_are_no_kinds() {
-        assert_eq!(kind(b"1.2.3"), b"");
-        assert_eq!(kind(b"1.2.3.lua"), b".lua");
-        assert_eq!(kind(b".modulerc"), b".modulerc");
-        assert_eq!(kind(b"README"), b"");
-        assert_eq!(kind(b""), b"");
-    }
-
-    #[test]
-    fn tags_tell_kinds_apart() {
-        assert_eq!(kind(b"os.cpython-311.pyc"), b".cpython-311.pyc");
-        assert_eq!(kind(b"os.cpython-311.opt-2.pyc"), b".opt-2.pyc");
-        assert_eq!(kind(b"org.example.Viewer.desktop"), b".desktop");
     }
 
     #[test]
