@@ -17,6 +17,6 @@ pub mod tree;
 pub mod writer;
 
 pub use rewriting::OwnerMap;
-pub use rows::{NestedRow, Row};
+pub use rows::{NestedRow, Row, SmallFile};
 pub use transfer::{Moved, RowCounts};
 pub use writer::{CatalogWriter, Finished, Previous, Seal};

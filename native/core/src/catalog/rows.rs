@@ -3,7 +3,7 @@
 //! Owns the mapping between entries and columns. Source: format.md 4.3 to 4.7.
 
 use nearfs_format::chunk::Chunk;
-use nearfs_format::dirent::{Entry, EntryFlags, Hardlinks};
+use nearfs_format::dirent::{Entry, EntryFlags, FileType, Hardlinks};
 use nearfs_format::hash::ContentHash;
 use nearfs_format::path::{PathHash, RepoPath};
 use nearfs_format::xattr::XattrList;
@@ -21,6 +21,17 @@ pub struct Row {
     pub name: Vec<u8>,
     /// The entry.
     pub entry: Entry,
+}
+
+/// A regular file that is stored in one object of the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmallFile {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Its object.
+    pub hash: ContentHash,
+    /// Size of its content in bytes.
+    pub size: u64,
 }
 
 /// One row of `nested_catalogs`.
@@ -76,6 +87,37 @@ impl CatalogWriter {
             let is_directory = database.integer(row, 1)? != 0;
             Ok((database.bytes(row, 0)?, is_directory, EntryFlags(database.unsigned(row, 2)?)))
         })
+    }
+
+    /// Returns the files of a directory with at most `limit_bytes` of content that are stored in one object of the
+    /// repository, and the names of the directories in it whose entries are in this catalog; both in the order of names.
+    pub fn small_files(&self, directory: &RepoPath, limit_bytes: u64) -> Result<(Vec<SmallFile>, Vec<Vec<u8>>)> {
+        let PathHash { first, second } = directory.hash();
+        let sql = "SELECT name, mode & 61440, flags, size, hash FROM catalog WHERE parent_1 = ?1 AND parent_2 = ?2 \
+                   AND NOT (md5path_1 = ?1 AND md5path_2 = ?2) ORDER BY name";
+        let (database, mut files, mut directories) = (&self.database, Vec::new(), Vec::new());
+        database.rows(sql, &[&first, &second], |row| {
+            let (name, flags) = (database.bytes(row, 0)?, EntryFlags(database.unsigned(row, 2)?));
+            let is_elsewhere = |mask| flags.0 & mask != 0;
+            match FileType::from_mode(database.unsigned(row, 1)?) {
+                Some(FileType::Directory)
+                    if !is_elsewhere(EntryFlags::NESTED_MOUNTPOINT | EntryFlags::BIND_MOUNTPOINT) =>
+                {
+                    directories.push(name);
+                }
+                Some(FileType::Regular) if !is_elsewhere(EntryFlags::CHUNKED | EntryFlags::EXTERNAL) => {
+                    let (size, digest) = (database.unsigned(row, 3)?, database.bytes(row, 4)?);
+                    if (1..=limit_bytes).contains(&size) && !digest.is_empty() {
+                        let algorithm = flags.hash_algorithm().map_err(|e| database.corrupt(e))?;
+                        let hash = ContentHash::from_digest(algorithm, &digest).map_err(|e| database.corrupt(e))?;
+                        files.push(SmallFile { name, hash, size });
+                    }
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok((files, directories))
     }
 
     fn read_row(&self, row: &rusqlite::Row<'_>) -> Result<Row> {

@@ -6,7 +6,7 @@
 use nearfs_format::dirent::EntryFlags;
 use nearfs_format::path::RepoPath;
 
-use super::names::VIRTUAL_DIRECTORY;
+use super::names::is_own;
 use super::pipeline::Tally;
 use super::plan::CATALOG_MARKER;
 use super::tree::{CatalogTree, NodeId};
@@ -28,8 +28,7 @@ pub(super) fn balance(
     let Some(weights) = settings.autocatalogs else { return Ok(()) };
     for id in ids.iter().copied() {
         let Ok(node) = tree.node(id) else { continue };
-        let is_virtual = node.mountpoint.as_bytes() == VIRTUAL_DIRECTORY;
-        if is_virtual || !(node.is_dirty || id == CatalogTree::ROOT) {
+        if is_own(&node.mountpoint) || !(node.is_dirty || id == CatalogTree::ROOT) {
             continue;
         }
         let (mountpoint, entries) = (node.mountpoint.clone(), node.writer.entries()?);

@@ -114,8 +114,16 @@ impl<'s> Commit<'s> {
             self.leave(&directory)?;
         }
         let revision = self.behind.revision();
-        let (tree, warnings) = self.behind.finish(self.tree)?;
+        let content_bytes = self.content_bytes()?;
+        let (tree, warnings) = self.behind.finish(self.tree, content_bytes)?;
         Ok(Done { tree, revision, changes: self.changes, warnings })
+    }
+
+    /// Returns the size of all regular files, in bytes.
+    fn content_bytes(&self) -> Result<u64> {
+        // What the root accounted for is its base revision's, until it is stored.
+        let before = u64::try_from(self.tree.node(CatalogTree::ROOT)?.accounted.file_size).unwrap_or(0);
+        Ok(before.saturating_add(self.changes.bytes_added).saturating_sub(self.changes.bytes_removed))
     }
 
     /// Leaves the directories that `path` is not in.

@@ -15,6 +15,7 @@ use nearfs_format::xattr::XattrList;
 use super::autocatalogs::AUTOMATIC_MARKER;
 use super::grafts::Graft;
 use super::hardlinks::{LinkedFiles, SpreadNames};
+use super::names;
 use super::plan::{Action, CATALOG_MARKER, Found};
 use super::scan::{Listed, Scan, refused};
 use super::types::Warning;
@@ -65,8 +66,8 @@ impl Scan<'_, '_> {
     /// Compares with the target's directory, and makes what is missing on the way to it.
     pub(super) fn subtree(&mut self, stat: &fs::Metadata, mirrors: bool) -> Result<()> {
         let target = self.target.clone();
-        if target.names().next() == Some(b".cvmfs") {
-            return Err(refused(&target, "the directory /.cvmfs is reserved"));
+        if names::is_own(&target) {
+            return Err(refused(&target, "the directories /.cvmfs and /.nearfs are reserved"));
         }
         if target.is_root() {
             return self.directory(mirrors);
@@ -188,9 +189,11 @@ impl Scan<'_, '_> {
 
     fn base_entries(&mut self, directory: &RepoPath) -> Result<BTreeMap<Vec<u8>, Entry>> {
         let rows = self.tree.children(directory)?.into_iter();
-        // The virtual directory is the publisher's own.
-        let kept = rows.filter(|row| !(directory.is_root() && row.name == b".cvmfs"));
-        Ok(kept.map(|row| (row.name, row.entry)).collect())
+        let mut entries: BTreeMap<_, _> = rows.map(|row| (row.name, row.entry)).collect();
+        if directory.is_root() {
+            entries.retain(|name, _| !names::is_own_name(name));
+        }
+        Ok(entries)
     }
 
     /// Notes what changes at a path; `linkcount` is the number of names that a file is to have.

@@ -18,6 +18,7 @@ mod hardlinks;
 mod limits;
 mod names;
 mod overlay;
+mod packs;
 mod pipeline;
 pub mod plan;
 mod reading;

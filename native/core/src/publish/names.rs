@@ -10,13 +10,15 @@ use crate::error::{Error, Result};
 
 /// The reserved directory in the root, which only the publisher itself writes (8.6).
 pub(super) const VIRTUAL_DIRECTORY: &[u8] = b"/.cvmfs";
+/// All of them, as names in the root.
+const OWN: [&[u8]; 2] = [b".cvmfs", b".nearfs"];
 const BUNDLES: &[u8] = b".cvmfsbundles";
 
 /// Refuses names that have a meaning where they do not belong; returns a warning about those that are experimental.
 /// `links` is how many names the file has on disk.
 pub(super) fn check(path: &RepoPath, file_type: FileType, links: u64) -> Result<Option<Warning>> {
     let in_root = path.parent().is_some_and(|parent| parent.is_root());
-    if path.as_bytes() == VIRTUAL_DIRECTORY {
+    if in_root && is_own(path) {
         return Err(reserved(path));
     }
     if path.name() == CATALOG_MARKER {
@@ -50,6 +52,16 @@ fn check_bundles(path: &RepoPath, file_type: FileType, links: u64, in_root: bool
         return Err(refused(path, format!("{sentence} {directory}")));
     }
     Ok(())
+}
+
+/// Says whether a path is in a directory that only the publisher itself writes.
+pub(super) fn is_own(path: &RepoPath) -> bool {
+    path.names().next().is_some_and(is_own_name)
+}
+
+/// Says whether an entry of the root is such a directory.
+pub(super) fn is_own_name(name: &[u8]) -> bool {
+    OWN.contains(&name)
 }
 
 /// Builds the refusal of a change of the virtual directory.

@@ -197,7 +197,7 @@ impl Scan<'_, '_> {
     fn whiteout(&mut self, walk: &Walk, path: &RepoPath) -> Result<()> {
         let natural = natural(walk.lower.as_ref(), path)?;
         if self.base_at(natural.as_ref())?.is_some() {
-            if path.as_bytes() == names::VIRTUAL_DIRECTORY {
+            if names::is_own(path) {
                 return Err(names::reserved(path));
             }
             self.push(path, Action::Remove);

@@ -8,6 +8,7 @@ use nearfs_format::path::RepoPath;
 
 use super::commit::{next_revision, values};
 use super::finish::{finish, finish_behind};
+use super::names;
 use super::pipeline::Tally;
 use super::tree::{CatalogTree, OPEN_CATALOGS};
 use super::types::{BaseRevision, ChangeCounts, Committed, PublishSettings};
@@ -40,8 +41,8 @@ pub fn copy_directory(
     if !tree.find(&parent)?.is_some_and(|row| row.entry.is_directory()) {
         return Err(refused(&parent, "there is no such directory to copy to"));
     }
-    if [from, to].iter().any(|path| path.names().next() == Some(b".cvmfs")) {
-        return Err(refused(to, "the directory /.cvmfs is the publisher's own"));
+    if [from, to].iter().any(|path| names::is_own(path)) {
+        return Err(refused(to, "the directories /.cvmfs and /.nearfs are the publisher's own"));
     }
     let mut entry = source.entry;
     entry.flags = EntryFlags(EntryFlags::DIRECTORY);

@@ -4,7 +4,7 @@
 //! mountpoint, nested rows, subtree counters. Opens a catalog when a change first needs it and never more than that.
 //! Belongs to one thread; `finish` finishes independent catalogs in parallel. Source: format.md 4.9, 4.12, 10.1, 10.6.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
 use nearfs_format::chunk::Chunk;
@@ -13,6 +13,7 @@ use nearfs_format::counters::Counters;
 use nearfs_format::dirent::{Entry, EntryFlags, FileType, Hardlinks};
 use nearfs_format::hash::ContentHash;
 use nearfs_format::object::{ObjectId, ObjectKind};
+use nearfs_format::pack_table::PACKS_DIRECTORY;
 use nearfs_format::path::RepoPath;
 
 use crate::catalog::{CatalogWriter, NestedRow, Row, RowCounts};
@@ -59,13 +60,15 @@ pub(super) struct CatalogTree<'s> {
     open: HashMap<Vec<u8>, NodeId>,
     /// The directory located last: changes come directory by directory.
     last: Option<(RepoPath, NodeId)>,
+    /// Mountpoints of catalogs that were removed or merged; not those that were below them.
+    pub(super) removed: BTreeSet<RepoPath>,
 }
 
 impl<'s> CatalogTree<'s> {
     /// Opens the root catalog.
     pub(super) fn open(store: &'s dyn Store, root_hash: ContentHash) -> Result<Self> {
-        let mut tree =
-            Self { store, scratch: store.scratch_dir(), nodes: Vec::new(), open: HashMap::new(), last: None };
+        let (nodes, open, removed) = (Vec::new(), HashMap::new(), BTreeSet::new());
+        let mut tree = Self { store, scratch: store.scratch_dir(), nodes, open, last: None, removed };
         tree.load(&NestedRow { path: RepoPath::root(), hash: Some(root_hash), size_bytes: 0 }, None)?;
         Ok(tree)
     }
@@ -308,6 +311,7 @@ impl<'s> CatalogTree<'s> {
     fn drop_nested(&mut self, parent: NodeId, mountpoint: &RepoPath) -> Result<Counters> {
         let child = self.child(parent, mountpoint.as_bytes())?;
         let accounted = self.node(child)?.accounted;
+        self.removed.insert(mountpoint.clone());
         let node = self.dirty(parent)?;
         node.subtree -= accounted;
         node.nested.remove(mountpoint.as_bytes());
@@ -319,6 +323,12 @@ impl<'s> CatalogTree<'s> {
     /// Returns how many catalogs are open.
     pub(super) fn open_catalogs(&self) -> usize {
         self.open.len()
+    }
+
+    /// Returns the mountpoints that are registered in the catalog at `mountpoint`.
+    pub(super) fn nested_of(&mut self, mountpoint: &RepoPath) -> Result<Vec<RepoPath>> {
+        let id = self.locate(mountpoint)?;
+        Ok(self.node(id)?.nested.values().map(|row| row.path.clone()).collect())
     }
 
     /// Returns the open catalogs, each before the one around it.
@@ -347,8 +357,11 @@ impl<'s> CatalogTree<'s> {
     pub(super) fn take_behind(&mut self, path: &RepoPath) -> Vec<(NodeId, Node)> {
         self.last = None;
         let parents: HashSet<NodeId> = self.open.values().filter_map(|id| self.node(*id).ok()?.parent).collect();
-        let is_behind =
-            |id: &NodeId, mountpoint: &[u8]| *id != Self::ROOT && !contains(mountpoint, path) && !parents.contains(id);
+        // The catalog of all packs waits for the last pack, as the root does.
+        let waits = |id: &NodeId, mountpoint: &[u8]| *id == Self::ROOT || mountpoint == PACKS_DIRECTORY;
+        let is_behind = |id: &NodeId, mountpoint: &[u8]| {
+            !waits(id, mountpoint) && !contains(mountpoint, path) && !parents.contains(id)
+        };
         let behind: Vec<NodeId> =
             self.open.iter().filter(|(mountpoint, id)| is_behind(id, mountpoint)).map(|(_, id)| *id).collect();
         self.open.retain(|_, id| !behind.contains(id));
@@ -418,6 +431,7 @@ impl<'s> CatalogTree<'s> {
         for mountpoint in self.mountpoints_within(inner, path)? {
             self.move_nested(&mountpoint, inner, outer)?;
         }
+        self.removed.insert(path.clone());
         let inner_node = self.dirty(inner)?;
         let (moved, accounted) = (inner_node.writer.take_below(path)?, inner_node.accounted);
         let outer_node = self.dirty(outer)?;

@@ -106,6 +106,8 @@ pub struct PublishSettings {
     pub limits: Limits,
     /// Splits large catalogs and merges small ones (`CVMFS_AUTOCATALOGS`); `None` leaves them alone.
     pub autocatalogs: Option<CatalogWeights>,
+    /// Keep packs of small files (`NEARFS_PACKS`); `false` removes those that there are.
+    pub packs: bool,
     /// Flag new regular files as external data (`CVMFS_EXTERNAL_DATA`).
     pub is_external: bool,
     /// Flag new regular files for direct I/O (`publish -d`).
@@ -143,6 +145,7 @@ impl PublishSettings {
             ignore_xdir_hardlinks: true,
             limits: Limits::default(),
             autocatalogs: None,
+            packs: false,
             is_external: false,
             direct_io: false,
             ttl_s: DEFAULT_TTL_S,

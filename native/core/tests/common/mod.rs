@@ -17,6 +17,8 @@ use rusqlite::Connection;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
 
 pub const MARKER: &str = ".cvmfscatalog";
+/// Where packs lie.
+pub const PACKS: &str = "/.nearfs";
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -419,6 +421,11 @@ fn check_catalog(catalogs: &Catalogs, mountpoint: &str, catalog: &Catalog) {
     }
 }
 
+/// Says whether a path is that of packs.
+pub fn is_of_packs(path: &str) -> bool {
+    path == PACKS || path.starts_with("/.nearfs/")
+}
+
 /// Returns the row of every path but the root; mountpoints once.
 pub fn entries(catalogs: &Catalogs) -> BTreeMap<String, RawRow> {
     let rows = catalogs
@@ -447,8 +454,16 @@ pub fn content(store: &LocalStore, catalogs: &Catalogs, path: &str) -> Vec<u8> {
 
 /// Checks that a revision shows exactly the tree; returns its catalogs.
 pub fn expect(store: &LocalStore, root_hash: &ContentHash, tree: &Tree) -> Catalogs {
+    let catalogs = expect_beside_packs(store, root_hash, tree);
+    assert!(!catalogs.contains_key(PACKS), "nobody asked for packs");
+    catalogs
+}
+
+/// Does what [`expect`] does for a repository that may have packs, which it leaves alone.
+pub fn expect_beside_packs(store: &LocalStore, root_hash: &ContentHash, tree: &Tree) -> Catalogs {
     let catalogs = read_revision(store, root_hash);
-    let found = entries(&catalogs);
+    let mut found = entries(&catalogs);
+    found.retain(|path, _| !is_of_packs(path));
     let paths: Vec<_> = found.keys().collect();
     assert_eq!(paths, tree.keys().collect::<Vec<_>>());
     for (path, model) in tree {
@@ -471,7 +486,8 @@ pub fn expect(store: &LocalStore, root_hash: &ContentHash, tree: &Tree) -> Catal
         }
     }
     let mountpoints: Vec<&str> = tree.keys().filter_map(|path| path.strip_suffix(&format!("/{MARKER}"))).collect();
-    let mut nested: Vec<&str> = catalogs.keys().map(String::as_str).filter(|path| !path.is_empty()).collect();
+    let mut nested: Vec<&str> =
+        catalogs.keys().map(String::as_str).filter(|path| !path.is_empty() && !is_of_packs(path)).collect();
     nested.sort_unstable();
     let mut mountpoints = mountpoints;
     mountpoints.sort_unstable();

@@ -370,10 +370,10 @@ impl Merger<'_, '_> {
     }
 }
 
-/// Refuses paths in the directory that only the publisher itself writes (8.6).
+/// Refuses paths in the directories that only the publisher itself writes (8.6).
 fn check_reserved(path: &RepoPath) -> Result<()> {
-    if path.names().next() == Some(b".cvmfs") {
-        return Err(refused(path, "the directory /.cvmfs is reserved"));
+    if names::is_own(path) {
+        return Err(refused(path, "the directories /.cvmfs and /.nearfs are reserved"));
     }
     Ok(())
 }
