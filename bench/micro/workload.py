@@ -91,6 +91,7 @@ class Workload:
             limits=(0, 0, 0),
             enforce_limits=False,
             autocatalogs=None,
+            packs=False,
             progress=_native.Progress(),
         )
         limit = committed["root_size"]

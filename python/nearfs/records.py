@@ -40,7 +40,7 @@ class PublishRequest(TypedDict):
     what owners and groups on disk become: these, and what all others become (None: they stay).
 
     Limits are MiB of a file, thousand entries of a nested and of the root catalog; `autocatalogs` the largest and the
-    smallest number of entries of automatic catalogs, None for no such catalogs.
+    smallest number of entries of automatic catalogs, None for no such catalogs. `packs` keeps packs of small files.
     """
 
     base_root_hash: str
@@ -66,6 +66,7 @@ class PublishRequest(TypedDict):
     limits: tuple[int, int, int]
     enforce_limits: bool
     autocatalogs: tuple[int, int] | None
+    packs: bool
 
 
 class Target(TypedDict):

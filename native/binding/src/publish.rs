@@ -109,6 +109,8 @@ pub(crate) struct PublishRequest {
     enforce_limits: bool,
     /// Largest and smallest number of entries of automatic catalogs; `None` makes none.
     autocatalogs: Option<(u64, u64)>,
+    /// Keep packs of small files; `false` removes those that there are.
+    packs: bool,
 }
 
 impl PublishRequest {
@@ -134,6 +136,7 @@ impl PublishRequest {
         let is_enforced = self.enforce_limits;
         settings.limits = Limits { file_mbytes, nested_kentries, root_kentries, is_enforced };
         settings.autocatalogs = self.autocatalogs.map(|(max, min)| CatalogWeights { max, min });
+        settings.packs = self.packs;
         Ok(settings)
     }
 }

@@ -239,6 +239,7 @@ def request(
         "limits": repository.limits,
         "enforce_limits": repository.is_on("CVMFS_ENFORCE_LIMITS"),
         "autocatalogs": repository.autocatalogs,
+        "packs": repository.is_on("NEARFS_PACKS"),
     }
 
 
