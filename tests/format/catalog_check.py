@@ -116,8 +116,8 @@ def _placement_problems(catalog: Catalog) -> Iterator[str]:
         if row.key in known:
             if row.flags & NESTED_ROOT and known[row.key] != catalog.prefix:
                 yield f"{catalog.subject}, {path_text(known[row.key])}: nested root flag on an inner row"
-            if row.flags & HIDDEN and known[row.key] != b"/.cvmfs":
-                yield f"{catalog.subject}, {path_text(known[row.key])}: hidden flag outside of /.cvmfs"
+            if row.flags & HIDDEN and known[row.key] not in (b"/.cvmfs", b"/.nearfs"):
+                yield f"{catalog.subject}, {path_text(known[row.key])}: hidden flag outside of /.cvmfs and /.nearfs"
             continue
         where = f"{catalog.subject}, row {row.name!r} with path hash {row.key}"
         wrong = name_problem(row.name)

@@ -63,10 +63,11 @@ pub(super) fn update(
     touched: Touched,
     leave: &mut dyn FnMut(&mut CatalogTree<'_>, &RepoPath) -> Result<()>,
 ) -> Result<()> {
-    let there = shelf::exists(tree)?;
     if !means.settings.packs {
-        return if there { shelf::clear(tree) } else { Ok(()) };
+        // What else has that name stays.
+        return if shelf::is_there(tree)? { shelf::clear(tree) } else { Ok(()) };
     }
+    let there = shelf::exists(tree)?;
     let (mut contents, own_bytes) = if there { shelf::contents(tree)? } else { (BTreeMap::new(), 0) };
     let allowed = touched.content_bytes.saturating_sub(own_bytes) / SHARE;
     for mountpoint in gone(tree, contents.keys())? {

@@ -34,12 +34,21 @@ pub(super) fn takes(mountpoint: &RepoPath) -> bool {
     mountpoint.as_bytes().len() <= MOUNTPOINT_MAX_BYTES
 }
 
-/// Says whether there is the directory of packs; `Corrupt` where something else has its name.
-pub(super) fn exists(tree: &mut CatalogTree<'_>) -> Result<bool> {
+/// Says whether there is the directory of packs, as [`put`] makes it: hidden, the beginning of a nested catalog.
+pub(super) fn is_there(tree: &mut CatalogTree<'_>) -> Result<bool> {
     let path = root()?;
     let Some(row) = tree.find(&path)? else { return Ok(false) };
-    if row.entry.is_directory() && tree.is_mountpoint(&path)? {
+    Ok(row.entry.is_directory() && row.entry.flags.has(EntryFlags::HIDDEN) && tree.is_mountpoint(&path)?)
+}
+
+/// Says the same; `InvalidInput` where something else has its name, which no publish may touch.
+pub(super) fn exists(tree: &mut CatalogTree<'_>) -> Result<bool> {
+    let path = root()?;
+    if is_there(tree)? {
         return Ok(true);
+    }
+    if tree.find(&path)?.is_none() {
+        return Ok(false);
     }
     let subject =
         format!("{path}: the base revision has an ordinary entry of this name; remove it, or set NEARFS_PACKS=no");
