@@ -62,6 +62,8 @@ impl EntryFlags {
     pub const HIDDEN: u32 = 0x8000;
     /// Opened with direct I/O.
     pub const DIRECT_IO: u32 = 0x1_0000;
+    /// A regular file with a bundle specification beside it ([`crate::bundle`]); CernVM-FS knows it from 2.14 on.
+    pub const BUNDLE_TRIGGER: u32 = 0x2_0000;
     const HASH_SHIFT: u32 = 8;
     const COMPRESSION_SHIFT: u32 = 11;
     const THREE_BITS: u32 = 0x7;

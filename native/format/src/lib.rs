@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blacklist;
+pub mod bundle;
 pub mod chunk;
 pub mod chunker;
 pub mod codec;
