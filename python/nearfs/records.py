@@ -211,6 +211,8 @@ class Prefetch(TypedDict):
     neighbours: bool
     catalogs: bool
     readahead: bool
+    packs: bool
+    bundles: bool
     budget_bytes: int
     requests: int
 

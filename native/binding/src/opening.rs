@@ -57,6 +57,8 @@ struct PrefetchRequest {
     neighbours: bool,
     catalogs: bool,
     readahead: bool,
+    packs: bool,
+    bundles: bool,
     budget_bytes: u64,
     requests: usize,
 }
@@ -67,6 +69,8 @@ impl PrefetchRequest {
             neighbours: self.neighbours,
             catalogs: self.catalogs,
             readahead: self.readahead,
+            packs: self.packs,
+            bundles: self.bundles,
             budget_bytes: self.budget_bytes,
             requests: self.requests,
         }

@@ -21,7 +21,7 @@ use nearfs_core::store::{LocalStore, ObjectRead as _, ObjectRemove as _};
 use nearfs_format::hash::{ContentHash, HashAlgorithm};
 use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_format::pack::Pack;
-use nearfs_format::pack_table::{PackKey, PackTable, kind_of, packs_name, table_name};
+use nearfs_format::pack_table::{PackTable, packs_name, table_name};
 use nearfs_format::path::RepoPath;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -154,7 +154,7 @@ fn check_catalog(
     let files = files(catalog);
     let mut content_bytes = 0;
     let mut named = BTreeSet::from([directory.to_owned(), format!("{directory}/{MARKER}")]);
-    for reference in table.packs() {
+    for (number, reference) in table.packs().iter().enumerate() {
         let row = catalogs[directory].rows.iter().find(|(_, row)| row.hash.as_deref() == Some(reference.hash.digest()));
         let (name, row) = row.expect("a pack that the table names");
         named.insert(name.clone());
@@ -165,13 +165,7 @@ fn check_catalog(
         for (hash, size) in pack.hashes() {
             let stored = store.read(&ObjectId::new(hash, ObjectKind::File), u64::MAX).unwrap();
             assert_eq!((pack.get(&hash).unwrap(), size), (Some(stored.as_slice()), stored.len()));
-            let mut places = files.iter().filter(|(_, other, _)| *other == hash);
-            let leads = |(path, _, _): &(String, ContentHash, u64)| {
-                let path = self::path(path);
-                let key = PackKey::of_directory(&path.parent().unwrap(), kind_of(path.name()));
-                table.find(key).any(|found| found == reference)
-            };
-            assert!(places.any(leads), "{hash} is led to from where it is");
+            assert!(table.of_object(&hash).any(|found| found == number), "{hash} leads to its pack");
             content_bytes += files.iter().find(|(_, other, _)| *other == hash).unwrap().2;
         }
     }
@@ -261,7 +255,8 @@ fn packs_stay_within_their_share() {
     assert_eq!(check_packs(&repository.store, &catalogs), 1);
     let table = PackTable::parse(&content(&repository.store, &catalogs, &format!("{PACKS}/{}", table_name(&path("")))))
         .unwrap();
-    assert!(table.find(PackKey::of_directory(&path("/y"), b".py")).next().is_some());
+    let (_, hash, _) = files(&catalogs[""]).into_iter().find(|(path, _, _)| path == "/y/7.py").unwrap();
+    assert!(table.of_object(&hash).next().is_some());
     // Where everything small goes, so does the directory.
     let without = repository.edit(|tree| tree.retain(|path, _| !path.starts_with("/y")));
     assert_eq!(check_packs(&repository.store, &without), 0);

@@ -1,4 +1,4 @@
-//! The table of a catalog's packs: which pack holds the small files of a directory, or of a trigger.
+//! The table of a catalog's packs: which pack holds an object, and which packs hold what a trigger's readers need.
 //!
 //! Owns the layout, the keys, and the names below `/.nearfs` (docs/format-packs.md). A table is a hint: what it says
 //! wrong costs a request, since packs and their members are named by their own hashes.
@@ -17,32 +17,24 @@ pub const TABLE_MAX_BYTES: usize = 1 << 20;
 
 const MAGIC: &[u8; 8] = b"NFSptab\n";
 const VERSION: u32 = 1;
-/// Magic, version, number of packs, number of keys, four zeros.
+/// Magic, version, number of packs, of members, of keys.
 const HEADER_BYTES: usize = 8 + 4 + 4 + 4 + 4;
 /// Digest, algorithm, size, number of members.
 const PACK_BYTES: usize = DIGEST_BYTES + 4 + 4 + 4;
+/// First bytes of a digest and number of a pack.
+const MEMBER_BYTES: usize = 4 + 4;
 /// Key and number of a pack.
 const KEY_BYTES: usize = 8 + 4;
 const SUBJECT: &str = "table of packs";
 
-/// What a pack is looked up by: the first eight bytes of an MD5, so that two things may share one.
+/// What a trigger's packs are looked up by: the first eight bytes of an MD5, so that two triggers may share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PackKey([u8; 8]);
 
 impl PackKey {
-    /// Returns the key of the small files of one kind ([`kind_of`]) in a directory.
-    pub fn of_directory(directory: &RepoPath, kind: &[u8]) -> Self {
-        Self::of(&[directory.as_bytes(), b"\0", kind])
-    }
-
     /// Returns the key of what is read once the file at `path` was opened.
     pub fn of_trigger(path: &RepoPath) -> Self {
-        // No path has a NUL byte: this is never the key of a directory's files.
-        Self::of(&[path.as_bytes()])
-    }
-
-    fn of(parts: &[&[u8]]) -> Self {
-        Self(PathHash::of(&parts.concat()).first.to_le_bytes())
+        Self(PathHash::of(path.as_bytes()).first.to_le_bytes())
     }
 }
 
@@ -79,29 +71,39 @@ pub struct PackReference {
     pub members: u32,
 }
 
+/// What of a digest a table holds: enough to make a wrong pack rare. It costs a request, and no more.
+type Prefix = [u8; 4];
+
 /// The packs of one catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PackTable {
     packs: Vec<PackReference>,
-    /// Sorted, none twice; a key may lead to several packs.
+    /// Sorted once read, none twice; an object may lie in several packs.
+    members: Vec<(Prefix, u32)>,
+    /// Sorted once read, none twice; a key may lead to several packs.
     keys: Vec<(PackKey, u32)>,
 }
 
 impl PackTable {
-    /// Adds a pack that the keys lead to, behind those they lead to already; says whether there was room for it.
-    pub fn add(&mut self, pack: PackReference, keys: &HashSet<PackKey>) -> bool {
-        if self.size_bytes() + PACK_BYTES + keys.len() * KEY_BYTES > TABLE_MAX_BYTES {
+    /// Adds a pack with the objects in it and the keys that lead to it; says whether there was room for it.
+    pub fn add(&mut self, pack: PackReference, members: &[ContentHash], keys: &HashSet<PackKey>) -> bool {
+        let added_bytes = PACK_BYTES + members.len() * MEMBER_BYTES + keys.len() * KEY_BYTES;
+        if self.size_bytes() + added_bytes > TABLE_MAX_BYTES {
             return false;
         }
         // There is room: the number is small.
         let number = self.packs.len() as u32;
         self.packs.push(pack);
+        self.members.extend(members.iter().map(|member| (prefix(member), number)));
         self.keys.extend(keys.iter().map(|key| (*key, number)));
         true
     }
 
     fn size_bytes(&self) -> usize {
-        HEADER_BYTES + self.packs.len() * PACK_BYTES + self.keys.len() * KEY_BYTES
+        HEADER_BYTES
+            + self.packs.len() * PACK_BYTES
+            + self.members.len() * MEMBER_BYTES
+            + self.keys.len() * KEY_BYTES
     }
 
     /// Says whether it names no pack.
@@ -114,27 +116,36 @@ impl PackTable {
         &self.packs
     }
 
-    /// Returns the packs that a key leads to, in the order of their numbers. Only of a table that was read: while one is
-    /// built, keys are in no order.
-    pub fn find(&self, key: PackKey) -> impl Iterator<Item = &PackReference> + '_ {
-        let first = self.keys.partition_point(|(other, _)| *other < key);
-        let same = self.keys.iter().skip(first).take_while(move |(other, _)| *other == key);
-        same.filter_map(|(_, number)| self.packs.get(*number as usize))
+    /// Returns the numbers of the packs that a trigger's key leads to, in their order. Only of a table that was read:
+    /// while one is built, nothing is in order.
+    pub fn of_trigger(&self, key: PackKey) -> impl Iterator<Item = usize> + '_ {
+        numbers(&self.keys, key)
+    }
+
+    /// Returns the numbers of the packs that an object is thought to lie in. Only of a table that was read.
+    pub fn of_object(&self, hash: &ContentHash) -> impl Iterator<Item = usize> + '_ {
+        numbers(&self.members, prefix(hash))
     }
 
     /// Returns the bytes of the table.
     pub fn encode(&self) -> Vec<u8> {
-        let mut keys = self.keys.clone();
+        let (mut members, mut keys) = (self.members.clone(), self.keys.clone());
+        members.sort_unstable();
+        members.dedup();
         keys.sort_unstable();
         let mut bytes = Vec::with_capacity(self.size_bytes());
         bytes.extend_from_slice(MAGIC);
-        for number in [VERSION, self.packs.len() as u32, keys.len() as u32, 0] {
+        for number in [VERSION, self.packs.len() as u32, members.len() as u32, keys.len() as u32] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         for PackReference { hash, size_bytes, members } in &self.packs {
             push_hash(&mut bytes, hash);
             bytes.extend_from_slice(&size_bytes.to_le_bytes());
             bytes.extend_from_slice(&members.to_le_bytes());
+        }
+        for (prefix, number) in members {
+            bytes.extend_from_slice(&prefix);
+            bytes.extend_from_slice(&number.to_le_bytes());
         }
         for (PackKey(key), number) in keys {
             bytes.extend_from_slice(&key);
@@ -159,23 +170,39 @@ impl PackTable {
             let reason = format!("version {}", number_at(numbers, 0));
             return Err(FormatError::Unsupported { subject: SUBJECT, reason });
         }
-        let (packs, keys) = (number_at(numbers, 4) as usize, number_at(numbers, 8) as usize);
+        let [packs, members, keys] = [4, 8, 12].map(|at| number_at(numbers, at) as usize);
         // Counts have 32 bits, sizes 64.
-        let expected = packs as u64 * PACK_BYTES as u64 + keys as u64 * KEY_BYTES as u64;
-        if number_at(numbers, 12) != 0 || expected != rest.len() as u64 {
-            return Err(malformed(format!("{} bytes for {packs} packs and {keys} keys", rest.len())));
+        let sizes = [(packs, PACK_BYTES), (members, MEMBER_BYTES), (keys, KEY_BYTES)];
+        let expected: u64 = sizes.iter().map(|(count, bytes)| *count as u64 * *bytes as u64).sum();
+        if expected != rest.len() as u64 {
+            let reason = format!("{} bytes for {packs} packs, {members} members and {keys} keys", rest.len());
+            return Err(malformed(reason));
         }
-        let (pack_records, key_records) = rest.split_at(packs * PACK_BYTES);
+        let (pack_records, rest) = rest.split_at(packs * PACK_BYTES);
+        let (member_records, key_records) = rest.split_at(members * MEMBER_BYTES);
         let packs: Vec<_> = pack_records.chunks_exact(PACK_BYTES).map(pack).collect::<Result<_>>()?;
+        let members: Vec<_> = member_records.chunks_exact(MEMBER_BYTES).map(member).collect();
         let keys: Vec<_> = key_records.chunks_exact(KEY_BYTES).map(key).collect();
-        if keys.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return Err(malformed("keys are out of order"));
+        if members.windows(2).any(|pair| pair[0] >= pair[1]) || keys.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(malformed("members or keys are out of order"));
         }
-        if keys.iter().any(|(_, number)| *number as usize >= packs.len()) {
-            return Err(malformed("a key leads to a pack that is not there"));
+        let mut numbers = members.iter().map(|(_, number)| number).chain(keys.iter().map(|(_, number)| number));
+        if numbers.any(|number| *number as usize >= packs.len()) {
+            return Err(malformed("it leads to a pack that is not there"));
         }
-        Ok(Self { packs, keys })
+        Ok(Self { packs, members, keys })
     }
+}
+
+/// Returns the numbers behind a key in a sorted list.
+fn numbers<K: Ord + Copy>(list: &[(K, u32)], key: K) -> impl Iterator<Item = usize> + '_ {
+    let first = list.partition_point(|(other, _)| *other < key);
+    let same = list.iter().skip(first).take_while(move |(other, _)| *other == key);
+    same.map(|(_, number)| *number as usize)
+}
+
+fn prefix(hash: &ContentHash) -> Prefix {
+    hash.digest().first_chunk().copied().unwrap_or_default()
 }
 
 fn malformed(reason: impl Into<String>) -> FormatError {
@@ -189,6 +216,10 @@ fn pack(record: &[u8]) -> Result<PackReference> {
         return Err(malformed(format!("pack {hash} of {size_bytes} bytes")));
     }
     Ok(PackReference { hash, size_bytes, members })
+}
+
+fn member(record: &[u8]) -> (Prefix, u32) {
+    (record.first_chunk().copied().unwrap_or_default(), number_at(record, 4))
 }
 
 fn key(record: &[u8]) -> (PackKey, u32) {

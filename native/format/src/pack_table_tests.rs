@@ -16,13 +16,19 @@ fn reference(number: u32) -> PackReference {
 }
 
 fn key(name: &str) -> PackKey {
-    PackKey::of_directory(&path(name), b".lua")
+    PackKey::of_trigger(&path(name))
 }
 
+fn object(name: &str) -> ContentHash {
+    HashAlgorithm::Sha1.hash(name.as_bytes())
+}
+
+/// A table of packs, each with the objects and keys of these names.
 fn table(packs: &[&[&str]]) -> PackTable {
     let mut table = PackTable::default();
     for (number, names) in packs.iter().enumerate() {
-        assert!(table.add(reference(number as u32), &names.iter().map(|name| key(name)).collect()));
+        let members: Vec<_> = names.iter().map(|name| object(name)).collect();
+        assert!(table.add(reference(number as u32), &members, &names.iter().map(|name| key(name)).collect()));
     }
     table
 }
@@ -30,11 +36,12 @@ fn table(packs: &[&[&str]]) -> PackTable {
 #[test]
 fn the_layout_is_that_of_the_document() {
     let bytes = table(&[&["/a"]]).encode();
-    let mut expected = b"NFSptab\n\x01\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0".to_vec();
+    let mut expected = b"NFSptab\n\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0".to_vec();
     expected.extend_from_slice(reference(0).hash.digest());
     expected.extend_from_slice(&[0; 12]);
-    // md5sum of "/a\0.lua"
-    expected.extend_from_slice(&[0x4c, 0x36, 0x6c, 0x2d, 0x54, 0x26, 0x63, 0xa4, 0, 0, 0, 0]);
+    // sha1sum, then md5sum of "/a"
+    expected.extend_from_slice(&[0x62, 0x3f, 0xec, 0xd1, 0, 0, 0, 0]);
+    expected.extend_from_slice(&[0x06, 0x39, 0x76, 0x7f, 0x3e, 0x9e, 0xaa, 0xd7, 0, 0, 0, 0]);
     assert_eq!(bytes, expected);
 }
 
@@ -45,13 +52,13 @@ fn names_are_those_of_the_document() {
 }
 
 #[test]
-fn keys_lead_to_their_packs_in_order() {
+fn objects_and_keys_lead_to_their_packs_in_order() {
     let bytes = table(&[&["/a", "/b"], &["/b"], &["/c"]]).encode();
     let table = PackTable::parse(&bytes).unwrap();
-    let found = |name| table.find(key(name)).map(|pack| pack.size_bytes).collect::<Vec<_>>();
-    assert_eq!((found("/a"), found("/b"), found("/c")), (vec![0], vec![0, 1], vec![2]));
-    assert!(found("/d").is_empty() && table.find(PackKey::of_directory(&path("/a"), b".py")).next().is_none());
-    assert!(table.find(PackKey::of_trigger(&path("/a"))).next().is_none());
+    for (name, expected) in [("/a", vec![0]), ("/b", vec![0, 1]), ("/c", vec![2]), ("/d", vec![])] {
+        assert_eq!(table.of_trigger(key(name)).collect::<Vec<_>>(), expected);
+        assert_eq!(table.of_object(&object(name)).collect::<Vec<_>>(), expected);
+    }
     assert_eq!((table.packs().len(), table.is_empty(), table.encode()), (3, false, bytes));
 }
 
@@ -67,30 +74,32 @@ fn every_truncation_and_every_wrong_number_is_refused() {
         PackTable::parse(&bytes)
     };
     assert!(matches!(with(8, 2), Err(FormatError::Unsupported { .. })));
-    for (at, what) in [(0, "magic"), (12, "packs"), (16, "keys"), (20, "reserved"), (24 + 20, "algorithm")] {
+    for (at, what) in [(0, "magic"), (12, "packs"), (16, "members"), (20, "keys"), (24 + 20, "algorithm")] {
         assert!(with(at, u32::MAX).is_err() && with(at, 77).is_err(), "{what}");
     }
     assert!(with(24 + 24, PACK_MAX_BYTES as u32 + 1).is_err(), "size of a pack");
-    assert!(with(24 + 2 * 32 + 8, 2).is_err(), "number of a pack");
-    let first_two = |order: [usize; 2]| {
-        let mut changed = bytes.clone();
-        for (to, from) in order.into_iter().enumerate() {
-            let at = |number: usize| 24 + 2 * 32 + number * 12;
-            changed[at(to)..at(to + 1)].copy_from_slice(&bytes[at(from)..at(from + 1)]);
-        }
-        PackTable::parse(&changed)
-    };
-    assert!(first_two([1, 0]).is_err() && first_two([0, 0]).is_err() && first_two([0, 1]).is_ok());
+    assert!(with(24 + 2 * 32 + 4, 2).is_err() && with(24 + 2 * 32 + 3 * 8 + 8, 2).is_err(), "number of a pack");
+    for (begin, bytes_each) in [(24 + 2 * 32, 8), (24 + 2 * 32 + 3 * 8, 12)] {
+        let first_two = |order: [usize; 2]| {
+            let mut changed = bytes.clone();
+            for (to, from) in order.into_iter().enumerate() {
+                let at = |number: usize| begin + number * bytes_each;
+                changed[at(to)..at(to + 1)].copy_from_slice(&bytes[at(from)..at(from + 1)]);
+            }
+            PackTable::parse(&changed)
+        };
+        assert!(first_two([1, 0]).is_err() && first_two([0, 0]).is_err() && first_two([0, 1]).is_ok());
+    }
     assert!(matches!(PackTable::parse(&vec![0; TABLE_MAX_BYTES + 1]), Err(FormatError::TooLarge { .. })));
 }
 
 #[test]
 fn a_table_takes_what_fits() {
     let mut table = PackTable::default();
-    let many: HashSet<PackKey> = (0..80_000_u32).map(|number| PackKey::of(&[&number.to_le_bytes()])).collect();
-    assert!(table.add(reference(1), &many));
-    assert!(!table.add(reference(2), &many), "no room for as many keys again");
-    assert!(table.add(reference(3), &HashSet::from([key("/a")])));
+    let many: Vec<ContentHash> = (0..80_000_u32).map(|number| object(&number.to_string())).collect();
+    assert!(table.add(reference(1), &many, &HashSet::new()));
+    assert!(!table.add(reference(2), &many, &HashSet::new()), "no room for as many members again");
+    assert!(table.add(reference(3), &many[..2], &HashSet::from([key("/a")])));
     assert_eq!(PackTable::parse(&table.encode()).unwrap().packs().len(), 2);
     assert!(table.encode().len() <= TABLE_MAX_BYTES);
     const { assert!(MEMBER_MAX_BYTES < PACK_MAX_BYTES) };
@@ -117,14 +126,15 @@ proptest! {
     fn what_was_written_is_read(packs in proptest::collection::vec(proptest::collection::vec(0..50_u32, 0..8), 0..20)) {
         let mut table = PackTable::default();
         for (number, keys) in packs.iter().enumerate() {
-            let keys = keys.iter().map(|key| PackKey::of(&[&key.to_le_bytes()])).collect();
-            prop_assert!(table.add(reference(number as u32), &keys));
+            let members: Vec<_> = keys.iter().map(|key| object(&key.to_string())).collect();
+            let keys = keys.iter().map(|number| key(&format!("/{number}"))).collect();
+            prop_assert!(table.add(reference(number as u32), &members, &keys));
         }
         let read = PackTable::parse(&table.encode()).unwrap();
-        for key in 0..50_u32 {
-            let expected = packs.iter().enumerate().filter(|(_, keys)| keys.contains(&key)).map(|(at, _)| at as u32);
-            let found = read.find(PackKey::of(&[&key.to_le_bytes()])).map(|pack| pack.size_bytes);
-            prop_assert!(found.eq(expected));
+        for number in 0..50_u32 {
+            let expected = || packs.iter().enumerate().filter(|(_, keys)| keys.contains(&number)).map(|(at, _)| at);
+            prop_assert!(read.of_trigger(key(&format!("/{number}"))).eq(expected()));
+            prop_assert!(read.of_object(&object(&number.to_string())).eq(expected()));
         }
     }
 

@@ -32,6 +32,9 @@ def read(settings: Settings) -> Prefetch:
         "neighbours": is_on and not settings.is_off("NEARFS_PREFETCH_NEIGHBOURS"),
         "catalogs": is_on and not settings.is_off("NEARFS_PREFETCH_CATALOGS"),
         "readahead": is_on and not settings.is_off("NEARFS_PREFETCH_READAHEAD"),
+        "packs": is_on and not settings.is_off("NEARFS_PREFETCH_PACKS"),
+        # Off unless it is set, in the reference client; here a publisher's word is taken unless somebody objects.
+        "bundles": is_on and not settings.is_off("CVMFS_PREFETCH_FILEBUNDLES"),
         "budget_bytes": budget_mib << 20,
         "requests": values.integer(settings, "NEARFS_PREFETCH_REQUESTS", DEFAULT_REQUESTS, 1, _MAX_REQUESTS),
     }

@@ -45,7 +45,8 @@ pub struct FillCounters {
     pub failures: u64,
     /// Bytes of content that were fetched.
     pub bytes: u64,
-    /// Stored bytes that were fetched because somebody waited for them, and not ahead.
+    /// Stored bytes that were fetched because somebody waited for them, and not ahead; with about those that are waited
+    /// for now.
     pub demanded_bytes: u64,
     /// Objects of the cache that were found damaged while they were read, and fetched again.
     pub damaged: u64,
@@ -63,18 +64,18 @@ struct Counts {
 }
 
 /// Two wants with the same key are served by the same fetch.
-type Key = (ObjectId, Compression, Option<u64>, Place);
-type Outcome = Result<CachedObject, Arc<Error>>;
+pub(super) type Key = (ObjectId, Compression, Option<u64>, Place);
+pub(super) type Outcome = Result<CachedObject, Arc<Error>>;
 
 /// The objects of a repository, cached.
 #[derive(Debug)]
 pub struct ObjectCache {
-    disk: DiskCache,
+    pub(super) disk: DiskCache,
     quota: Option<Quota>,
-    origin: Arc<Origin>,
+    pub(super) origin: Arc<Origin>,
     /// Where external data comes from.
     external: Option<Arc<Origin>>,
-    flights: Flights<Key, Outcome>,
+    pub(super) flights: Flights<Key, Outcome>,
     throttle: Throttle,
     counts: Counts,
 }
@@ -215,7 +216,7 @@ impl ObjectCache {
     }
 
     /// Fetches an object that nobody waits for yet; returns its stored size in bytes, or `None` where it is there
-    /// already or on its way.
+    /// already or on its way, or is stored in more than a guess may cost ([`Want::guessed_bytes`]).
     ///
     /// Whoever asks for the object meanwhile waits for this fetch; should it fail, or `interrupt` be cancelled, they
     /// fetch it themselves, so that no guess decides what a host is worth.
@@ -224,15 +225,28 @@ impl ObjectCache {
         match self.flights.board(&Self::key(want), Duration::ZERO, || false) {
             Boarding::Pilot(pilot) if !self.is_cached(&want.id) => {
                 let request = Request { is_guess: true, ..want.request(interrupt) };
-                let (object, stored_bytes) = self.fetch(want, &request)?;
-                pilot.land(Ok(object));
-                Ok(Some(stored_bytes))
+                let max_bytes = request.max_bytes.min(want.guessed_bytes());
+                let is_bounded = max_bytes < request.max_bytes;
+                match self.fetch(want, &Request { max_bytes, ..request }) {
+                    Ok((object, stored_bytes)) => {
+                        pilot.land(Ok(object));
+                        Ok(Some(stored_bytes))
+                    }
+                    // Larger than that, and no fault of the host's; a fault shows again when somebody asks.
+                    Err(error) if is_bounded && error.kind() == ErrorKind::Corrupt => Ok(None),
+                    Err(error) => Err(error),
+                }
             }
             _ => Ok(None),
         }
     }
 
-    fn key(want: &Want) -> Key {
+    /// Says whether somebody is fetching the object now.
+    pub fn is_on_its_way(&self, want: &Want) -> bool {
+        self.flights.is_flying(&Self::key(want))
+    }
+
+    pub(super) fn key(want: &Want) -> Key {
         (want.id, want.compression, want.size_bytes, want.place.clone())
     }
 
@@ -249,10 +263,13 @@ impl ObjectCache {
                         pilot.land(Ok(object.clone()));
                         return Ok(object);
                     }
+                    let waited_for = want.typical_bytes().unwrap_or(0);
+                    self.counts.demanded.fetch_add(waited_for, Ordering::Relaxed);
                     let outcome = self.fetch(want, &want.request(interrupt)).map(|(object, stored_bytes)| {
                         self.counts.demanded.fetch_add(stored_bytes, Ordering::Relaxed);
                         object
                     });
+                    self.counts.demanded.fetch_sub(waited_for, Ordering::Relaxed);
                     if matches!(&outcome, Err(error) if error.kind() == ErrorKind::Cancelled) {
                         return outcome;
                     }
@@ -283,7 +300,7 @@ impl ObjectCache {
     }
 
     /// Gives a fetched object its name, if there is room for it; its reader has it either way.
-    fn keep(&self, want: &Want, pending: PendingObject) -> Result<CachedObject> {
+    pub(super) fn keep(&self, want: &Want, pending: PendingObject) -> Result<CachedObject> {
         let sync = want.size_bytes.is_none();
         let Some(quota) = &self.quota else { return pending.commit(sync) };
         if pending.is_in_memory() {
@@ -333,10 +350,15 @@ impl ObjectCache {
         let mut sink = StoredSink::new(want.id);
         let stored_bytes = self.origin_of(want)?.fetch(request, &mut sink)?.length;
         // The hash was right, so what is wrong from here on is wrong at every host: no reason to fetch again.
-        let content = content(want, sink.into_bytes())?;
+        Ok((self.store(want, sink.into_bytes())?, stored_bytes))
+    }
+
+    /// Puts an object into the cache whose stored bytes have the hash that names it.
+    pub(super) fn store(&self, want: &Want, stored: Vec<u8>) -> Result<CachedObject> {
+        let content = content(want, stored)?;
         let mut pending = self.disk.begin(&want.id, content.len() as u64)?;
         pending.write(&content)?;
-        Ok((self.keep(want, pending)?, stored_bytes))
+        self.keep(want, pending)
     }
 
     fn fetch_streaming(&self, want: &Want, request: &Request) -> Result<(CachedObject, u64)> {

@@ -61,6 +61,11 @@ impl<K: Eq + Hash + Clone, V: Clone> Default for Flights<K, V> {
 }
 
 impl<K: Eq + Hash + Clone, V: Clone> Flights<K, V> {
+    /// Says whether there is a pilot of `key`.
+    pub(super) fn is_flying(&self, key: &K) -> bool {
+        self.table.lock().contains_key(key)
+    }
+
     /// Becomes the pilot of `key`, or waits for the one there is: at most `limit`, and while `is_wanted`.
     pub(super) fn board(&self, key: &K, limit: Duration, is_wanted: impl Fn() -> bool) -> Boarding<'_, K, V> {
         let flight = {

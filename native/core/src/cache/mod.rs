@@ -24,6 +24,7 @@ mod settling;
 mod sink;
 mod spill;
 mod throttle;
+mod unpacking;
 mod want;
 
 pub use breadcrumb::Breadcrumb;
@@ -33,4 +34,5 @@ pub use disk::{DiskCache, Sharing, WorkspaceLock};
 pub use fill::{FillCounters, ObjectCache};
 pub use pending::PendingObject;
 pub use quota::{Quota, QuotaCounters};
+pub use unpacking::Unpacked;
 pub use want::{Place, Want};

@@ -11,6 +11,9 @@ use nearfs_format::object::ObjectId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{ByteRange, Interrupt, Request};
 
+/// Content up to this size is guessed whatever it is stored in.
+const WHOLE_GUESS_BYTES: u64 = 256 << 10;
+
 /// Where an object is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Place {
@@ -84,8 +87,24 @@ impl Want {
     }
 
     /// Returns how large the content can be.
-    pub(super) fn content_limit(&self) -> u64 {
+    pub fn content_limit(&self) -> u64 {
         self.size_bytes.unwrap_or(self.limit_bytes)
+    }
+
+    /// Returns how many stored bytes somebody who guesses is prepared to pay: all that small content may take, and of
+    /// larger content what it takes where it deflates at all well. What is stored in more is not worth a guess.
+    pub fn guessed_bytes(&self) -> u64 {
+        match (self.compression, self.size_bytes) {
+            (Compression::Zlib, Some(size)) if size > WHOLE_GUESS_BYTES => size / 8 * 5,
+            _ => self.content_limit(),
+        }
+    }
+
+    /// Returns about how many bytes come for it, where its size is known.
+    pub fn typical_bytes(&self) -> Option<u64> {
+        // Most content is stored in half its size or less.
+        let size = self.size_bytes?;
+        Some(if self.compression == Compression::Zlib { size / 5 * 2 } else { size })
     }
 
     /// Returns what a host is asked.
@@ -103,8 +122,8 @@ impl Want {
             Compression::Zlib => (stored_size_limit(self.content_limit()), None),
             Compression::None => (self.content_limit(), self.size_bytes),
         };
-        // Most content is stored in half its size or less; what is asked for beyond the end costs an empty answer.
-        let typical_length = expected_length.or_else(|| self.size_bytes.map(|size| size / 5 * 2));
+        // What is asked for beyond the end costs an empty answer.
+        let typical_length = self.typical_bytes();
         let (interrupt, subject) = (interrupt.clone(), Arc::clone(&self.label));
         Request { range, expected_length, typical_length, subject, interrupt, ..Request::new(key, max_bytes) }
     }

@@ -127,9 +127,12 @@ impl Client {
         let source = Arc::new(CachedCatalogs { cache: Arc::clone(&cache), fqrn: options.fqrn.clone(), root_place });
         let (root_hash, root_size) = (snapshot.root_hash, snapshot.root_size_bytes);
         let tree = CatalogTree::open(source, root_hash, root_size, namespace::FIRST_INO, options.catalog_bytes)?;
+        let revisions = Revisions::new(tree);
+        let ahead = Prefetcher::new(Arc::clone(&cache), &options.fqrn, options.prefetch.clone());
+        ahead.shows(&revisions.current());
         Ok(Self {
-            revisions: Revisions::new(tree),
-            ahead: Prefetcher::new(Arc::clone(&cache), &options.fqrn, options.prefetch.clone()),
+            revisions,
+            ahead,
             cache,
             options,
             files: OpenFiles::default(),
@@ -252,7 +255,7 @@ impl Client {
             return Err(Refusal::NotADirectory.into());
         }
         if !place.tree.is_below_loaded(&place.view, place.row) {
-            self.ahead.catalog_asked(&place.view, place.row);
+            self.ahead.catalog_asked(&place.tree, &place.view, place.row);
         }
         Ok(place.below()?)
     }
@@ -314,7 +317,7 @@ impl Client {
     }
 
     fn open_place(&self, place: &Place, flags: i32) -> FsResult<(OpenFile, bool)> {
-        let Place { view, row, .. } = place;
+        let Place { tree, view, row } = place;
         let entry = view.index.row(*row);
         match entry.file_type {
             FileType::Regular => {}
@@ -324,6 +327,7 @@ impl Client {
         if flags & EXCLUSIVE != 0 {
             return Err(Refusal::AlreadyExists.into());
         }
+        self.ahead.opened(tree, view, *row);
         let path = || view.path(*row).to_string();
         let direct_io = entry.flags.has(EntryFlags::DIRECT_IO);
         let want = match content::of(view, *row)? {
@@ -335,11 +339,11 @@ impl Client {
         let opened = self.cache.open_for(&want, || {
             // Before it is waited for: what comes after it comes along.
             is_there = false;
-            self.ahead.file_asked(view, *row, &want.id, false);
+            self.ahead.file_asked(tree, view, *row, &want.id, false);
             path()
         });
         if is_there {
-            self.ahead.file_asked(view, *row, &want.id, true);
+            self.ahead.file_asked(tree, view, *row, &want.id, true);
         }
         match opened {
             Ok(object) => Ok((OpenFile::Whole { want, object: Mutex::new(object) }, direct_io)),

@@ -91,11 +91,11 @@ impl OpenFile {
                         let mut is_there = true;
                         let opened = cache.open_for(&want, || {
                             is_there = false;
-                            prefetcher.chunk_asked(&want.id, false);
+                            prefetcher.chunk_missed(chunks, number, path);
                             path.clone()
                         });
                         if is_there {
-                            prefetcher.chunk_asked(&want.id, true);
+                            prefetcher.chunk_used(&want.id);
                         }
                         let object = opened.map_err(|e| lacking(path, e))?;
                         *last.lock() = Some((number, object.clone()));

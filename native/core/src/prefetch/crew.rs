@@ -1,9 +1,9 @@
-//! The threads that fetch guesses: few, begun when there is work, ended when there is none.
+//! The threads that run errands ahead of readers: few, begun when there is work, ended when there is none.
 //!
-//! Owns the queue and the number of bytes in the air. Not what is worth guessing. A guess in the air takes bandwidth
-//! from whoever waits, so only [`AIR_BYTES`] are, about what a line carries in one round trip; one guess may always fly.
+//! Owns the queue and the threads. Not what is worth fetching, nor what an errand does. A guess in the air takes bandwidth
+//! from whoever waits; [`super::air`] says how much that may be.
 //!
-//! Threading: [`Crew`] is shared; its lock is held to look at the queue, never while something is fetched. The work of
+//! Threading: [`Crew`] is shared; its lock is held to look at the queue, never while an errand is run. The work of
 //! [`Crew::stop`] is bounded: fetches end when their interrupt is cancelled.
 
 use std::sync::Arc;
@@ -11,62 +11,87 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::air::Air;
 use super::queue::{Lane, Queue};
-use crate::cache::Want;
 use crate::transport::Interrupt;
 
-/// Bytes of content in the air.
-const AIR_BYTES: u64 = 768 << 10;
-/// Guesses begin so long after they were made: the request of whoever made them waits for bytes that nobody asked for
+/// Errands begin so long after they were made: the request of whoever made them waits for bytes that nobody asked for
 /// unless it is sent first.
 const HEAD_START: Duration = Duration::from_millis(1);
 /// Threads end after this time without work.
 const IDLE: Duration = Duration::from_secs(5);
-/// Guesses that wait for their turn.
-const QUEUE_MAX: usize = 2048;
+/// Errands that wait for their turn.
+const QUEUE_MAX: usize = 4096;
 /// After a failure, nothing is guessed for this time: whoever waits has the line, and the hosts, for themselves.
 const REST: Duration = Duration::from_secs(10);
 /// How long the end of the threads is waited for. They only have to notice.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// Fetches one guess, or forgets it where the interrupt is cancelled already; says whether it went well.
-pub(super) type Fetch = dyn Fn(&Want, &Interrupt) -> bool + Send + Sync;
+/// What a crew runs.
+pub(super) trait Errand: Send + 'static {
+    /// About how many bytes it brings over the line; 0 for what is no request of its own.
+    fn bytes(&self) -> u64;
+}
+
+/// How an errand went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Done {
+    /// Well; so many bytes came over the line.
+    Came(u64),
+    /// A request failed, as others would.
+    Failed,
+}
+
+/// Runs one errand, or forgets it where the interrupt is cancelled already.
+pub(super) type Run<E> = dyn Fn(E, &Interrupt) -> Done + Send + Sync;
 
 /// The threads and their queue.
-pub(super) struct Crew {
+pub(super) struct Crew<E: Errand> {
     limit: usize,
-    fetch: Box<Fetch>,
-    state: Mutex<State>,
+    run: Box<Run<E>>,
+    state: Mutex<State<E>>,
     woken: Condvar,
     ended: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    queue: Queue,
+struct State<E> {
+    queue: Queue<E>,
     threads: usize,
     idle: usize,
-    air_bytes: u64,
-    flying: usize,
+    air: Air,
     interrupt: Interrupt,
     resting_until: Option<Instant>,
     is_over: bool,
 }
 
-impl std::fmt::Debug for Crew {
+impl<E> Default for State<E> {
+    fn default() -> Self {
+        Self {
+            queue: Queue::default(),
+            threads: 0,
+            idle: 0,
+            air: Air::default(),
+            interrupt: Interrupt::default(),
+            resting_until: None,
+            is_over: false,
+        }
+    }
+}
+
+impl<E: Errand> std::fmt::Debug for Crew<E> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "Crew({} threads at most)", self.limit)
     }
 }
 
-impl Crew {
-    /// Prepares; the first guess begins the first thread.
-    pub(super) fn new(limit: usize, fetch: Box<Fetch>) -> Arc<Self> {
+impl<E: Errand> Crew<E> {
+    /// Prepares; the first errand begins the first thread.
+    pub(super) fn new(limit: usize, run: Box<Run<E>>) -> Arc<Self> {
         let (state, woken, ended) = (Mutex::default(), Condvar::new(), Condvar::new());
-        Arc::new(Self { limit, fetch, state, woken, ended })
+        Arc::new(Self { limit, run, state, woken, ended })
     }
 
-    /// Says whether guesses are taken now.
+    /// Says whether errands are taken now.
     pub(super) fn is_ready(&self) -> bool {
         let mut state = self.state.lock();
         if state.resting_until.is_some_and(|until| until <= Instant::now()) {
@@ -75,11 +100,11 @@ impl Crew {
         !state.is_over && state.resting_until.is_none() && state.queue.len() < QUEUE_MAX
     }
 
-    /// Has a guess fetched; says whether it was taken.
-    pub(super) fn push(self: &Arc<Self>, lane: Lane, want: Want) -> bool {
+    /// Has an errand run; gives it back where it is not taken.
+    pub(super) fn push(self: &Arc<Self>, lane: Lane, errand: E) -> Result<(), E> {
         let mut state = self.state.lock();
         if state.is_over || state.resting_until.is_some() || state.queue.len() >= QUEUE_MAX {
-            return false;
+            return Err(errand);
         }
         if state.idle <= state.queue.len() && state.threads < self.limit {
             let this = Arc::clone(self);
@@ -88,13 +113,13 @@ impl Crew {
             if thread.spawn(move || this.work()).is_ok() {
                 state.threads += 1;
             } else if state.threads == 0 {
-                return false;
+                return Err(errand);
             }
         }
-        state.queue.push(lane, want, Instant::now() + HEAD_START);
+        state.queue.push(lane, errand, Instant::now() + HEAD_START);
         drop(state);
         self.woken.notify_one();
-        true
+        Ok(())
     }
 
     /// Gives up what waits and what is in the air, and takes nothing more. Waits until the threads have noticed.
@@ -110,56 +135,57 @@ impl Crew {
 
     fn work(&self) {
         /// Also after a panic, nobody waits for this thread.
-        struct Ends<'a>(&'a Crew);
-        impl Drop for Ends<'_> {
+        struct Ends<'a, E: Errand>(&'a Crew<E>);
+        impl<E: Errand> Drop for Ends<'_, E> {
             fn drop(&mut self) {
                 self.0.state.lock().threads -= 1;
                 self.0.ended.notify_all();
             }
         }
         let _ends = Ends(self);
-        while let Some((want, interrupt)) = self.next() {
-            let went_well = (self.fetch)(&want, &interrupt);
+        while let Some((errand, interrupt)) = self.next() {
+            let (bytes, took_off) = (errand.bytes(), Instant::now());
+            let done = (self.run)(errand, &interrupt);
+            let came_bytes = if let Done::Came(bytes) = done { bytes } else { 0 };
             let mut state = self.state.lock();
-            state.air_bytes -= weight(&want);
-            state.flying -= 1;
-            let given_up = if went_well || interrupt.is_cancelled() { Queue::default() } else { rest(&mut state) };
+            state.air.land(bytes, came_bytes, took_off, Instant::now());
+            let given_up = if done == Done::Failed { rest(&mut state) } else { Queue::default() };
             drop(state);
             self.woken.notify_one();
-            self.give_up(given_up);
+            self.forget(given_up);
         }
     }
 
-    /// Has the owner forget guesses that will not be fetched.
-    fn give_up(&self, mut wants: Queue) {
+    /// Has errands forgotten that will not be run.
+    fn forget(&self, mut errands: Queue<E>) {
         let interrupt = Interrupt::new();
         interrupt.cancel();
-        while let Some(want) = wants.pop() {
-            (self.fetch)(&want, &interrupt);
+        while let Some(errand) = errands.pop() {
+            (self.run)(errand, &interrupt);
         }
     }
 
-    /// Returns the next guess that may fly; nothing when there was none for a while, and at the end.
-    fn next(&self) -> Option<(Want, Interrupt)> {
+    /// Returns the next errand that may be run; nothing when there was none for a while, and at the end.
+    fn next(&self) -> Option<(E, Interrupt)> {
         let mut state = self.state.lock();
         loop {
             if state.is_over {
                 return None;
             }
             let now = Instant::now();
-            let fits = |want: &Want| state.flying == 0 || state.air_bytes + weight(want) <= AIR_BYTES;
-            let wake_at = match state.queue.front() {
-                Some((want, begins_at)) if fits(want) && begins_at <= now => None,
-                Some((want, begins_at)) if fits(want) => Some(begins_at),
+            let State { queue, air, .. } = &mut *state;
+            let wake_at = match queue.front() {
+                Some((errand, begins_at)) if air.takes(errand.bytes()) => {
+                    if begins_at <= now { None } else { Some(begins_at) }
+                }
                 _ => Some(now + IDLE),
             };
             let Some(wake_at) = wake_at else {
-                let want = state.queue.pop()?;
-                state.air_bytes += weight(&want);
-                state.flying += 1;
-                // Whoever waits for the moment when a guess may begin heard of several: it passes that on.
+                let errand = state.queue.pop()?;
+                state.air.take_off(errand.bytes());
+                // Whoever waits for the moment when an errand may begin heard of several: it passes that on.
                 self.woken.notify_one();
-                return Some((want, state.interrupt.clone()));
+                return Some((errand, state.interrupt.clone()));
             };
             state.idle += 1;
             let is_late = self.woken.wait_until(&mut state, wake_at).timed_out();
@@ -171,33 +197,30 @@ impl Crew {
     }
 }
 
-/// One guess failed, so the others will: they end at once, and whoever waits for one of them asks by themselves. Returns
+/// One request failed, so the others will: they end at once, and whoever waits for one of them asks by themselves. Returns
 /// those that had not begun.
-fn rest(state: &mut State) -> Queue {
+fn rest<E>(state: &mut State<E>) -> Queue<E> {
     std::mem::take(&mut state.interrupt).cancel();
     state.resting_until = Some(Instant::now() + REST);
     std::mem::take(&mut state.queue)
-}
-
-fn weight(want: &Want) -> u64 {
-    want.size_bytes.unwrap_or(want.limit_bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use nearfs_format::hash::HashAlgorithm;
-    use nearfs_format::object::{ObjectId, ObjectKind};
-
     use super::*;
     use crate::prefetch::ledger::Mechanism;
 
     const LANE: Lane = (Mechanism::Neighbours, 1, 1);
 
-    fn want(number: u32, bytes: u64) -> Want {
-        let hash = HashAlgorithm::Sha1.hash(&number.to_le_bytes());
-        Want::sized(ObjectId::new(hash, ObjectKind::File), nearfs_format::dirent::Compression::Zlib, bytes)
+    /// An errand of so many bytes.
+    struct Bytes(u64);
+
+    impl Errand for Bytes {
+        fn bytes(&self) -> u64 {
+            self.0
+        }
     }
 
     fn wait_for(what: impl Fn() -> bool) {
@@ -208,34 +231,34 @@ mod tests {
         }
     }
 
-    /// A crew whose guesses last until they are cancelled, and how many are in the air.
-    fn patient(limit: usize) -> (Arc<Crew>, Arc<AtomicUsize>) {
+    /// A crew whose errands last until they are cancelled, and how many are in the air.
+    fn patient(limit: usize) -> (Arc<Crew<Bytes>>, Arc<AtomicUsize>) {
         let flying = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&flying);
-        let fetch = move |_: &Want, interrupt: &Interrupt| {
+        let run = move |_: Bytes, interrupt: &Interrupt| {
             count.fetch_add(1, Ordering::SeqCst);
             wait_for(|| interrupt.is_cancelled());
             count.fetch_sub(1, Ordering::SeqCst);
-            false
+            Done::Failed
         };
-        (Crew::new(limit, Box::new(fetch)), flying)
+        (Crew::new(limit, Box::new(run)), flying)
     }
 
     #[test]
     fn so_many_fly_at_a_time_and_all_end_with_the_crew() {
         let (crew, flying) = patient(3);
-        assert!((0..10).all(|number| crew.push(LANE, want(number, 10))));
+        assert!((0..10).all(|_| crew.push(LANE, Bytes(10)).is_ok()));
         wait_for(|| flying.load(Ordering::SeqCst) == 3);
         assert_eq!(crew.state.lock().queue.len(), 7);
         crew.stop();
         assert_eq!((crew.state.lock().threads, flying.load(Ordering::SeqCst)), (0, 0));
-        assert!(!crew.push(LANE, want(99, 10)) && !crew.is_ready());
+        assert!(crew.push(LANE, Bytes(10)).is_err() && !crew.is_ready());
     }
 
     #[test]
-    fn large_guesses_fly_one_by_one() {
+    fn what_fills_the_air_flies_alone() {
         let (crew, flying) = patient(3);
-        assert!((0..3).all(|number| crew.push(LANE, want(number, AIR_BYTES * 5))));
+        assert!((0..3).all(|_| crew.push(LANE, Bytes(10 << 20)).is_ok()));
         wait_for(|| flying.load(Ordering::SeqCst) == 1);
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(flying.load(Ordering::SeqCst), 1);
@@ -243,22 +266,22 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_ends_all_guesses_for_a_while() {
+    fn a_failure_ends_all_errands_for_a_while() {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
-        let fetch = move |want: &Want, interrupt: &Interrupt| {
+        let run = move |errand: Bytes, interrupt: &Interrupt| {
             count.fetch_add(1, Ordering::SeqCst);
-            if want.size_bytes != Some(1) {
+            if errand.0 != 1 {
                 wait_for(|| interrupt.is_cancelled());
             }
-            false
+            Done::Failed
         };
-        let crew = Crew::new(2, Box::new(fetch));
-        assert!(crew.push(LANE, want(0, 2)));
+        let crew = Crew::new(2, Box::new(run));
+        assert!(crew.push(LANE, Bytes(2)).is_ok());
         wait_for(|| asked.load(Ordering::SeqCst) == 1);
-        assert!(crew.push(LANE, want(1, 1)));
-        wait_for(|| crew.state.lock().flying == 0 && asked.load(Ordering::SeqCst) == 2);
-        assert!(!crew.is_ready() && !crew.push(LANE, want(2, 1)));
+        assert!(crew.push(LANE, Bytes(1)).is_ok());
+        wait_for(|| crew.state.lock().air.flying() == 0 && asked.load(Ordering::SeqCst) == 2);
+        assert!(!crew.is_ready() && crew.push(LANE, Bytes(2)).is_err());
         crew.stop();
     }
 }

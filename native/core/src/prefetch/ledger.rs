@@ -1,8 +1,10 @@
 //! What guesses cost and earned: the only place that says whether another one may be made.
 //!
 //! Pure bookkeeping, no I/O. The bound: what was fetched ahead and not read yet, together with what is on its way, never
-//! exceeds what was needed, plus the budget. A guess on its way counts with the size of its content, which is more than
-//! it is stored as; once it is there, with what came over the line. What was read counts as needed from then on.
+//! exceeds what was needed, plus the budget. A guess on its way counts with as much as it may be stored in; once it is
+//! there, with what came over the line. What was read counts as needed from then on, and so does what somebody waits for.
+//!
+//! A pack brings many objects with one request: it counts as one thing until it is there, as its members afterwards.
 //!
 //! Threading: under the lock of whoever owns it.
 
@@ -13,6 +15,8 @@ use nearfs_format::object::ObjectId;
 /// Guesses that were not used are remembered up to this number; older ones stay counted as wasted.
 const REMEMBERED_MAX: usize = 1 << 14;
 
+const MECHANISMS: usize = 6;
+
 /// Why an object is fetched ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mechanism {
@@ -20,13 +24,20 @@ pub enum Mechanism {
     Neighbours,
     /// A nested catalog of a directory that is listed, or beside others that are entered.
     Catalogs,
-    /// A chunk after those that are read.
+    /// A chunk of a file of which another one is read.
     ReadAhead,
+    /// What a program read when it ran before.
+    Traces,
+    /// What a publisher says that a file's reader needs.
+    Bundles,
+    /// Small files that lie in one pack with one that is read, and the tables that name packs.
+    Packs,
 }
 
 impl Mechanism {
     /// All of them, in the order of [`Ledger::tally`].
-    pub const ALL: [Self; 3] = [Self::Neighbours, Self::Catalogs, Self::ReadAhead];
+    pub const ALL: [Self; MECHANISMS] =
+        [Self::Neighbours, Self::Catalogs, Self::ReadAhead, Self::Traces, Self::Bundles, Self::Packs];
 
     /// Its name in counters.
     pub const fn name(self) -> &'static str {
@@ -34,6 +45,9 @@ impl Mechanism {
             Self::Neighbours => "neighbours",
             Self::Catalogs => "catalogs",
             Self::ReadAhead => "readahead",
+            Self::Traces => "traces",
+            Self::Bundles => "bundles",
+            Self::Packs => "packs",
         }
     }
 }
@@ -77,7 +91,9 @@ pub struct Ledger {
     used_bytes: u64,
     unused_bytes: u64,
     pending_bytes: u64,
-    tallies: [Tally; 3],
+    /// Those of them for which somebody waits.
+    awaited_bytes: u64,
+    tallies: [Tally; MECHANISMS],
 }
 
 impl Ledger {
@@ -119,15 +135,66 @@ impl Ledger {
     /// Takes note of a guess of `bytes`, if it may be made: there is none for that object, and the bound holds even if
     /// it is in vain. `demanded_bytes` is what came so far because somebody waited for it.
     pub fn admit(&mut self, id: ObjectId, mechanism: Mechanism, bytes: u64, demanded_bytes: u64) -> bool {
-        let needed = demanded_bytes.saturating_add(self.used_bytes);
-        let in_vain = self.unused_bytes.saturating_add(self.pending_bytes).saturating_add(bytes);
-        if self.has(&id) || in_vain > needed.saturating_add(self.budget_bytes) {
+        if self.has(&id) || !self.has_room(bytes, demanded_bytes) {
             return false;
         }
         self.pending_bytes += bytes;
         self.tallies[mechanism as usize].asked += 1;
         self.guesses.insert(id, Guess { mechanism, stage: Stage::Waiting, bytes });
         true
+    }
+
+    fn has_room(&self, bytes: u64, demanded_bytes: u64) -> bool {
+        let needed = demanded_bytes.saturating_add(self.used_bytes).saturating_add(self.awaited_bytes);
+        let in_vain = self.pending_bytes.saturating_sub(self.awaited_bytes).saturating_add(self.unused_bytes);
+        in_vain.saturating_add(bytes) <= needed.saturating_add(self.budget_bytes)
+    }
+
+    /// Takes note of a pack of `bytes` and of the objects that it is thought to bring; says whether it may be asked for.
+    /// Objects that were guessed already stay what they are.
+    pub fn admit_pack(
+        &mut self,
+        pack: ObjectId,
+        mechanism: Mechanism,
+        bytes: u64,
+        members: &[ObjectId],
+        demanded_bytes: u64,
+    ) -> bool {
+        if self.has(&pack) || !self.has_room(bytes, demanded_bytes) {
+            return false;
+        }
+        self.pending_bytes += bytes;
+        self.guesses.insert(pack, Guess { mechanism, stage: Stage::Waiting, bytes });
+        for member in members {
+            if !self.has(member) {
+                self.tallies[mechanism as usize].asked += 1;
+                self.guesses.insert(*member, Guess { mechanism, stage: Stage::Flying, bytes: 0 });
+            }
+        }
+        true
+    }
+
+    /// A pack is there: `bytes` came over the line, in them the members in `landed`, each with its stored bytes. What
+    /// nobody can use of it is wasted for good; members that did not come are no guesses any more.
+    pub fn land_pack(&mut self, pack: &ObjectId, bytes: u64, members: &[ObjectId], landed: &[(ObjectId, u64)]) {
+        let Some(guess) = self.guesses.remove(pack) else { return };
+        self.pending_bytes = self.pending_bytes.saturating_sub(guess.bytes);
+        let mut left = bytes;
+        for (id, stored) in landed {
+            left = left.saturating_sub(*stored);
+            self.land(*id, *stored);
+        }
+        self.unused_bytes += left;
+        for member in members {
+            if self.guesses.get(member).is_some_and(|guess| guess.stage != Stage::Landed && guess.bytes == 0) {
+                self.guesses.remove(member);
+            }
+        }
+    }
+
+    /// A pack will not come, nor its members by it.
+    pub fn drop_pack(&mut self, pack: &ObjectId, members: &[ObjectId]) {
+        self.land_pack(pack, 0, members, &[]);
     }
 
     /// Says whether a guess is still wanted when its turn has come; it is on its way then.
@@ -146,6 +213,7 @@ impl Ledger {
         let Some(guess) = self.guesses.get_mut(&id) else { return };
         self.pending_bytes = self.pending_bytes.saturating_sub(guess.bytes);
         if guess.stage == Stage::Awaited {
+            self.awaited_bytes = self.awaited_bytes.saturating_sub(guess.bytes);
             self.used_bytes += bytes;
             self.guesses.remove(&id);
             return;
@@ -163,6 +231,9 @@ impl Ledger {
             && guess.stage != Stage::Landed
         {
             self.pending_bytes = self.pending_bytes.saturating_sub(guess.bytes);
+            if guess.stage == Stage::Awaited {
+                self.awaited_bytes = self.awaited_bytes.saturating_sub(guess.bytes);
+            }
         }
     }
 
@@ -176,6 +247,7 @@ impl Ledger {
             Stage::Awaited => {}
             Stage::Flying => {
                 guess.stage = Stage::Awaited;
+                self.awaited_bytes += bytes;
                 tally.late += 1;
             }
             Stage::Waiting => {
@@ -262,6 +334,42 @@ mod tests {
         ledger.drop_guess(&id(2));
         assert_eq!((ledger.used_bytes(), ledger.unused_bytes(), ledger.pending_bytes()), (7, 0, 0));
         assert_eq!(ledger.tally(Mechanism::Catalogs), Tally { asked: 3, used: 0, late: 2, wasted: 0 });
+    }
+
+    #[test]
+    fn what_somebody_waits_for_makes_room() {
+        let mut ledger = Ledger::new(100);
+        assert!(ledger.admit(id(0), Mechanism::Traces, 100, 0) && ledger.depart(&id(0)));
+        assert!(!ledger.admit(id(1), Mechanism::Traces, 100, 0));
+        assert_eq!(ledger.take(&id(0)), Some(Mechanism::Traces));
+        assert!(ledger.admit(id(1), Mechanism::Traces, 100, 0));
+        assert!(ledger.admit(id(2), Mechanism::Traces, 100, 0));
+        assert!(!ledger.admit(id(3), Mechanism::Traces, 1, 0));
+        ledger.drop_guess(&id(0));
+        assert!(!ledger.admit(id(3), Mechanism::Traces, 1, 0), "it did not come: nothing was needed");
+        assert_eq!((ledger.pending_bytes(), ledger.awaited_bytes), (200, 0));
+    }
+
+    #[test]
+    fn a_pack_counts_once_and_its_members_afterwards() {
+        let mut ledger = Ledger::new(1000);
+        let members = [id(1), id(2), id(3), id(4)];
+        assert!(ledger.admit(id(2), Mechanism::Neighbours, 10, 0));
+        assert!(ledger.admit_pack(id(9), Mechanism::Packs, 500, &members, 0));
+        assert!(!ledger.admit_pack(id(8), Mechanism::Packs, 500, &members, 0), "no room");
+        assert_eq!((ledger.pending_bytes(), ledger.tally(Mechanism::Packs).asked), (510, 3));
+        assert!(ledger.depart(&id(9)) && !ledger.depart(&id(1)));
+        assert_eq!(ledger.take(&id(1)), Some(Mechanism::Packs), "on its way");
+        ledger.land_pack(&id(9), 480, &members, &[(id(1), 100), (id(3), 200)]);
+        assert_eq!((ledger.used_bytes(), ledger.unused_bytes(), ledger.pending_bytes()), (100, 380, 10));
+        assert_eq!((ledger.take(&id(4)), ledger.take(&id(2))), (None, Some(Mechanism::Neighbours)));
+        assert_eq!(ledger.take(&id(3)), Some(Mechanism::Packs));
+        assert_eq!(ledger.tally(Mechanism::Packs), Tally { asked: 3, used: 1, late: 1, wasted: 0 });
+        assert_eq!((ledger.used_bytes(), ledger.unused_bytes()), (300, 180), "what it had beside them stays wasted");
+        assert!(ledger.admit_pack(id(8), Mechanism::Packs, 500, &members, 0));
+        ledger.drop_pack(&id(8), &members);
+        assert!(ledger.is_empty());
+        assert_eq!(ledger.pending_bytes(), 0);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Pure: no I/O, no clock. Directories with the same parent are a family. What is guessed are files of a kind (an ending
 //! like `.lua`) that was asked for, not larger than [`SMALL_BYTES`]:
 //!
-//! * of the directory itself, once two of its files had to be waited for, or one where somebody read two files of the
-//!   kind in another directory of the catalog: those after the last one, then those before it. As many as the directory's
+//! * of the directory itself, once two of its files had to be waited for, or one was read where somebody read two files
+//!   of the kind in another directory of the catalog: those after the last one, then those before it. As many as the directory's
 //!   window says may be unused at a time; it doubles with each file that is read there, and stays as it is while many
 //!   lie unused and others are asked for;
 //! * of the next directories, then of those before, once two files of one directory or three of a family had to be waited
@@ -24,7 +24,7 @@ pub const SMALL_BYTES: u64 = 256 << 10;
 /// Guesses that lie unused, at first: of a family, and of a directory where one file had to be waited for.
 const WINDOW_START: usize = 8;
 /// And of a directory where two had to be.
-const OWN_WINDOW_START: usize = 32;
+const OWN_WINDOW_START: usize = 96;
 /// And at most.
 const WINDOW_MAX: usize = 1024;
 /// Kinds of a catalog that somebody is known to read by more than one.
@@ -50,6 +50,10 @@ pub trait Rows {
     fn parent(&self, row: u32) -> u32;
     /// Returns a directory's entries in listing order; empty for everything else.
     fn children(&self, row: u32) -> Range<u32>;
+    /// Returns the entry of that name in a directory.
+    fn child(&self, row: u32, name: &[u8]) -> Option<u32> {
+        self.children(row).find(|child| self.name(*child) == name)
+    }
     /// Returns an entry's name.
     fn name(&self, row: u32) -> &[u8];
     /// Says whether an entry is a small regular file, stored whole.
@@ -166,7 +170,7 @@ impl Directory {
     /// Returns how many guesses of this directory may lie unused.
     fn window(&self) -> usize {
         let start = match self.misses {
-            1 if self.has_known_reader => WINDOW_START,
+            0 | 1 if self.has_known_reader => WINDOW_START,
             0 | 1 => 0,
             _ => OWN_WINDOW_START,
         };
@@ -285,23 +289,23 @@ fn around<R: Rows>(rows: &R, row: u32) -> impl Iterator<Item = u32> + '_ {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// `directories` directories of `files` files below a root; rows breadth first, as in a catalog.
-    struct Tree {
+    pub(in crate::prefetch) struct Tree {
         directories: u32,
         files: u32,
         names: Vec<Vec<u8>>,
     }
 
     impl Tree {
-        fn new(directories: u32, files: u32, name: impl Fn(u32) -> String) -> Self {
+        pub(in crate::prefetch) fn new(directories: u32, files: u32, name: impl Fn(u32) -> String) -> Self {
             let total = 1 + directories * (1 + files);
             Self { directories, files, names: (0..total).map(|row| name(row).into_bytes()).collect() }
         }
 
-        fn file(&self, directory: u32, number: u32) -> u32 {
+        pub(in crate::prefetch) fn file(&self, directory: u32, number: u32) -> u32 {
             1 + self.directories + directory * self.files + number
         }
     }

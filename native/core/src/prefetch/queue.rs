@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::ledger::Mechanism;
-use crate::cache::Want;
 
 /// Lanes beside each other; what is in more of them shares the oldest one.
 const LANES_MAX: usize = 64;
@@ -15,26 +14,29 @@ const LANES_MAX: usize = 64;
 /// Which lane: who guesses, and the catalog and row around which it guesses.
 pub(super) type Lane = (Mechanism, u64, u32);
 
-/// A guess, and when it may begin.
-type Waiting = (Want, Instant);
-
-/// The lanes; the one that was added to last is last. None is empty.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    lanes: Vec<(Lane, VecDeque<Waiting>)>,
+/// The lanes; the one that was added to last is last. None is empty. Each thing with the moment when it may begin.
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    lanes: Vec<(Lane, VecDeque<(T, Instant)>)>,
     length: usize,
 }
 
-impl Queue {
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { lanes: Vec::new(), length: 0 }
+    }
+}
+
+impl<T> Queue<T> {
     pub(super) fn len(&self) -> usize {
         self.length
     }
 
     /// Adds to the end of a lane, which is the first one from now on.
-    pub(super) fn push(&mut self, lane: Lane, want: Want, begins_at: Instant) {
+    pub(super) fn push(&mut self, lane: Lane, errand: T, begins_at: Instant) {
         let known = self.lanes.iter().rposition(|(key, _)| *key == lane);
         let mut own = known.map_or_else(|| (lane, VecDeque::new()), |at| self.lanes.remove(at));
-        own.1.push_back((want, begins_at));
+        own.1.push_back((errand, begins_at));
         if self.lanes.len() >= LANES_MAX {
             let (_, oldest) = self.lanes.remove(0);
             self.lanes[0].1.extend(oldest);
@@ -44,37 +46,28 @@ impl Queue {
     }
 
     /// Returns what is to be fetched next, and when it may begin.
-    pub(super) fn front(&self) -> Option<(&Want, Instant)> {
-        self.lanes.last()?.1.front().map(|(want, begins_at)| (want, *begins_at))
+    pub(super) fn front(&self) -> Option<(&T, Instant)> {
+        self.lanes.last()?.1.front().map(|(errand, begins_at)| (errand, *begins_at))
     }
 
     /// Takes what is to be fetched next.
-    pub(super) fn pop(&mut self) -> Option<Want> {
+    pub(super) fn pop(&mut self) -> Option<T> {
         let (_, lane) = self.lanes.last_mut()?;
-        let (want, _) = lane.pop_front()?;
+        let (errand, _) = lane.pop_front()?;
         if lane.is_empty() {
             self.lanes.pop();
         }
         self.length -= 1;
-        Some(want)
+        Some(errand)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use nearfs_format::dirent::Compression;
-    use nearfs_format::hash::HashAlgorithm;
-    use nearfs_format::object::{ObjectId, ObjectKind};
-
     use super::*;
 
-    fn want(size: u64) -> Want {
-        let id = ObjectId::new(HashAlgorithm::Sha1.hash(b""), ObjectKind::File);
-        Want::sized(id, Compression::Zlib, size)
-    }
-
-    fn sizes(queue: &mut Queue) -> Vec<Option<u64>> {
-        std::iter::from_fn(|| queue.pop()).map(|want| want.size_bytes).collect()
+    fn sizes(queue: &mut Queue<u32>) -> Vec<u32> {
+        std::iter::from_fn(|| queue.pop()).collect()
     }
 
     #[test]
@@ -82,10 +75,10 @@ mod tests {
         let mut queue = Queue::default();
         let lane = |row| (Mechanism::Neighbours, 1, row);
         for (row, size) in [(1, 10), (1, 11), (2, 20), (3, 30), (2, 21)] {
-            queue.push(lane(row), want(size), Instant::now());
+            queue.push(lane(row), size, Instant::now());
         }
-        assert_eq!((queue.len(), queue.front().and_then(|(want, _)| want.size_bytes)), (5, Some(20)));
-        assert_eq!(sizes(&mut queue), [20, 21, 30, 10, 11].map(Some));
+        assert_eq!((queue.len(), queue.front().map(|(size, _)| *size)), (5, Some(20)));
+        assert_eq!(sizes(&mut queue), [20, 21, 30, 10, 11]);
         assert_eq!((queue.len(), queue.pop().is_none()), (0, true));
     }
 
@@ -93,10 +86,10 @@ mod tests {
     fn lanes_have_a_bound_and_nothing_is_lost() {
         let mut queue = Queue::default();
         let count = LANES_MAX as u32 * 3;
-        (0..count).for_each(|row| queue.push((Mechanism::Catalogs, 7, row), want(row.into()), Instant::now()));
+        (0..count).for_each(|row| queue.push((Mechanism::Catalogs, 7, row), row, Instant::now()));
         assert_eq!((queue.lanes.len(), queue.len()), (LANES_MAX, count as usize));
         let mut all = sizes(&mut queue);
         all.sort_unstable();
-        assert_eq!(all, (0..count).map(|row| Some(row.into())).collect::<Vec<_>>());
+        assert_eq!(all, (0..count).collect::<Vec<_>>());
     }
 }

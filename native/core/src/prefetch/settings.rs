@@ -9,6 +9,10 @@ pub struct PrefetchSettings {
     pub catalogs: bool,
     /// Chunks after those that are read in order (`NEARFS_PREFETCH_READAHEAD`).
     pub readahead: bool,
+    /// Packs of small files, where the repository has them (`NEARFS_PREFETCH_PACKS`).
+    pub packs: bool,
+    /// What a publisher says is read with a file (`CVMFS_PREFETCH_FILEBUNDLES`).
+    pub bundles: bool,
     /// Bytes that may be fetched ahead in vain beyond what was needed so far (`NEARFS_PREFETCH_BUDGET`).
     pub budget_bytes: u64,
     /// Guesses that are asked for at the same time (`NEARFS_PREFETCH_REQUESTS`).
@@ -17,16 +21,32 @@ pub struct PrefetchSettings {
 
 impl PrefetchSettings {
     /// Nothing is ever fetched ahead (`NEARFS_PREFETCH=no`).
-    pub const OFF: Self = Self { neighbours: false, catalogs: false, readahead: false, budget_bytes: 0, requests: 0 };
+    pub const OFF: Self = Self {
+        neighbours: false,
+        catalogs: false,
+        readahead: false,
+        packs: false,
+        bundles: false,
+        budget_bytes: 0,
+        requests: 0,
+    };
 
     /// Says whether any guess is made.
     pub const fn is_on(&self) -> bool {
-        self.requests > 0 && (self.neighbours || self.catalogs || self.readahead)
+        self.requests > 0 && (self.neighbours || self.catalogs || self.readahead || self.packs || self.bundles)
     }
 }
 
 impl Default for PrefetchSettings {
     fn default() -> Self {
-        Self { neighbours: true, catalogs: true, readahead: true, budget_bytes: 2 << 20, requests: 48 }
+        Self {
+            neighbours: true,
+            catalogs: true,
+            readahead: true,
+            packs: true,
+            bundles: true,
+            budget_bytes: 2 << 20,
+            requests: 48,
+        }
     }
 }

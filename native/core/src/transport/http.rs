@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CACHE_CONTROL, CONNECTION, HOST, HeaderMap, PRAGMA, RANGE, USER_AGENT};
@@ -345,6 +346,23 @@ impl Transport for HttpTransport {
             };
             self.counters.count_request(begun.elapsed(), outcome.is_err());
             outcome
+        })
+    }
+
+    fn connect_ahead<'a>(&'a self, target: &'a Target, count: usize) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let Ok(uri) = target.base_url.parse::<Uri>() else { return };
+            let Ok(endpoint) = verdict::endpoint(&uri, &target.proxy) else { return };
+            if !self.lines.is_long(&endpoint, self.options.long_line) {
+                return;
+            }
+            let (timeout, subject) = (self.timeouts.of(&target.proxy), uri.to_string());
+            let missing = count.saturating_sub(self.pool.idle(&endpoint));
+            let opened = (0..missing).map(|_| self.connector.open(&endpoint, timeout, &subject));
+            for connection in join_all(opened).await.into_iter().flatten() {
+                self.counters.count_connection();
+                self.pool.put(&endpoint, connection);
+            }
         })
     }
 

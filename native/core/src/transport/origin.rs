@@ -115,6 +115,13 @@ impl Origin {
         self.transport.counters().read()
     }
 
+    /// Has up to `count` connections opened to the host in use, where that takes long; returns at once.
+    pub fn connect_ahead(&self, count: usize) {
+        let Some(attempt) = self.route.lock().next_attempt(b"") else { return };
+        let transport = Arc::clone(&self.transport);
+        self.runtime.spawn(async move { transport.connect_ahead(&attempt.target, count).await });
+    }
+
     /// Fetches `request` into `sink` and blocks until it is done or has failed.
     pub fn fetch(&self, request: &Request, sink: &mut (dyn Sink + Send)) -> Result<Fetched> {
         self.blocking(self.fetch_async(request, sink))?

@@ -33,6 +33,8 @@ const PART_BYTES_MAX: u64 = 256 << 10;
 const WAYS: usize = 16;
 /// A guess leaves so many connections to whoever waits.
 const SPARE: usize = 8;
+/// A large guess comes in so many parts at a time: it is paced by whoever makes guesses.
+const GUESSED_WAYS: usize = 8;
 /// Connections are opened for an answer that is about as large; smaller ones take those that are idle.
 const OPENING_BYTES: u64 = 128 << 10;
 
@@ -68,6 +70,11 @@ impl Lines {
         if let Some(line) = self.known.lock().get_mut(endpoint) {
             line.sends_parts = sends_parts;
         }
+    }
+
+    /// Says whether connecting is known to take so long.
+    pub(super) fn is_long(&self, endpoint: &Endpoint, long: Duration) -> bool {
+        self.known.lock().get(endpoint).is_some_and(|line| line.connect >= long)
     }
 
     fn is_worth_parts(&self, endpoint: &Endpoint, long: Duration) -> bool {
@@ -156,6 +163,7 @@ impl HttpTransport {
             return None;
         }
         let ways = match self.pool.idle(endpoint) {
+            _ if request.is_guess && typical >= OPENING_BYTES => GUESSED_WAYS,
             idle if request.is_guess => idle.saturating_sub(SPARE).min(WAYS),
             _ if typical >= OPENING_BYTES => WAYS,
             idle => idle.min(WAYS),

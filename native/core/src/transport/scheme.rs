@@ -50,6 +50,13 @@ impl Transport for SchemeTransport {
         }
     }
 
+    fn connect_ahead<'a>(&'a self, target: &'a Target, count: usize) -> BoxFuture<'a, ()> {
+        match target.base_url.split_once("://").map(|(scheme, _)| scheme) {
+            Some("http" | "https") => self.http.connect_ahead(target, count),
+            _ => Box::pin(async {}),
+        }
+    }
+
     fn counters(&self) -> &Counters {
         self.http.counters()
     }

@@ -8,27 +8,27 @@ use std::collections::{BTreeMap, HashSet};
 
 use nearfs_format::hash::{ContentHash, HashAlgorithm, Hasher};
 use nearfs_format::pack_table::{PackKey, kind_of};
-use nearfs_format::path::RepoPath;
 
 use crate::catalog::SmallFile;
 
 /// Files with more content are not packed: they are seldom stored in 64 KiB.
 pub(super) const CONTENT_MAX_BYTES: u64 = 128 << 10;
-/// Content of a pack, at most: it comes in few round trips over a fresh connection.
-const FULL_BYTES: u64 = 1 << 20;
+/// Content of a pack, at most: it comes in three round trips over a fresh connection, also by a proxy, and several come
+/// side by side.
+const FULL_BYTES: u64 = 256 << 10;
 /// One in so many files ends a pack that is half full.
 const ENDS_ONE_IN: u8 = 16;
-/// Packs of fewer files save nothing: two have been waited for when a pack is asked for.
-const MEMBERS_MIN: usize = 4;
+/// Packs of fewer files save next to nothing.
+const MEMBERS_MIN: usize = 3;
 /// Part of the name of a pack. Another number means other packs of the same files.
-const RULES: &[u8] = b"1\n";
+const RULES: &[u8] = b"2\n";
 
 /// Files for one pack.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     /// In the order of the walk; equal contents once.
     pub(super) members: Vec<ContentHash>,
-    /// What leads to the pack.
+    /// Triggers that lead to the pack.
     pub(super) keys: HashSet<PackKey>,
     /// Sum of the sizes of contents.
     pub(super) content_bytes: u64,
@@ -64,8 +64,8 @@ pub(super) struct Grouping {
 }
 
 impl Grouping {
-    /// Adds the next file of a directory.
-    pub(super) fn add(&mut self, directory: &RepoPath, file: &SmallFile) {
+    /// Adds the next file of the walk.
+    pub(super) fn add(&mut self, file: &SmallFile) {
         let kind = kind_of(&file.name);
         if !self.open.contains_key(kind) {
             self.open.insert(kind.to_vec(), Group::default());
@@ -75,7 +75,6 @@ impl Grouping {
         if is_end || group.content_bytes + file.size > FULL_BYTES {
             self.done.push(std::mem::take(group));
         }
-        group.keys.insert(PackKey::of_directory(directory, kind));
         group.add(file);
     }
 
@@ -96,18 +95,14 @@ mod tests {
         SmallFile { name: name.into(), hash: HashAlgorithm::Sha1.hash(name.as_bytes()), size }
     }
 
-    fn path(path: &str) -> RepoPath {
-        RepoPath::parse(path.as_bytes()).unwrap()
-    }
-
-    /// Groups `directories` of `files` files of 2,000 bytes each; `changed` is left out.
+    /// Groups `directories` of `files` files of 1,000 bytes each; `changed` is left out.
     fn groups(directories: u32, files: u32, changed: Option<&str>) -> Vec<Group> {
         let mut grouping = Grouping::default();
         for directory in 0..directories {
             for number in 0..files {
                 let name = format!("{directory}-{number}.lua");
                 if changed != Some(name.as_str()) {
-                    grouping.add(&path(&format!("/{directory:03}")), &file(&name, 2000));
+                    grouping.add(&file(&name, 1000));
                 }
             }
         }
@@ -118,14 +113,11 @@ mod tests {
     fn small_trees_are_one_pack_for_each_kind() {
         let mut grouping = Grouping::default();
         for name in ["a.lua", "a.py", "b.lua", "b.py", "c", "c.lua", "c.py", "d.lua", "d.py"] {
-            grouping.add(&path("/x"), &file(name, 10));
+            grouping.add(&file(name, 10));
         }
         let groups = grouping.finish();
         assert_eq!(groups.len(), 2, "one file is no pack");
-        for (group, kind) in groups.iter().zip([".lua", ".py"]) {
-            assert_eq!((group.members.len(), group.content_bytes), (4, 40));
-            assert_eq!(group.keys, HashSet::from([PackKey::of_directory(&path("/x"), kind.as_bytes())]));
-        }
+        assert!(groups.iter().all(|group| (group.members.len(), group.content_bytes) == (4, 40)));
     }
 
     #[test]
@@ -133,11 +125,10 @@ mod tests {
         let mut grouping = Grouping::default();
         for number in 0..40 {
             let content = file(&(number % 5).to_string(), 10);
-            grouping.add(&path(&format!("/{number}")), &SmallFile { name: format!("{number}.x").into(), ..content });
+            grouping.add(&SmallFile { name: format!("{number}.x").into(), ..content });
         }
         let groups = grouping.finish();
         assert_eq!((groups.len(), groups[0].members.len(), groups[0].content_bytes), (1, 5, 50));
-        assert_eq!(groups[0].keys.len(), 40, "every directory is led to it");
     }
 
     #[test]
@@ -145,7 +136,7 @@ mod tests {
         let groups = groups(100, 50, None);
         assert!(groups.iter().all(|group| group.content_bytes <= FULL_BYTES));
         assert_eq!(groups.iter().map(|group| group.members.len()).sum::<usize>(), 5000);
-        assert!(groups.len() <= 20, "{} packs for ten MB", groups.len());
+        assert!(groups.len() <= 40, "{} packs for five MB", groups.len());
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl Packer<'_, '_> {
             };
             let (Some(hash), Ok(size_bytes)) = (entry.hash, u32::try_from(entry.size)) else { continue };
             let reference = PackReference { hash, size_bytes, members: group.members.len() as u32 };
-            if table.add(reference, &group.keys) {
+            if table.add(reference, &group.members, &group.keys) {
                 content_bytes += group.content_bytes;
                 rows.push((name, entry));
             }
@@ -220,7 +220,7 @@ fn groups_of(tree: &mut CatalogTree<'_>, mountpoint: &RepoPath) -> Result<Vec<Gr
     while let Some(directory) = ahead.pop() {
         let (files, directories) = writer.small_files(&directory, CONTENT_MAX_BYTES)?;
         for file in &files {
-            grouping.add(&directory, file);
+            grouping.add(file);
         }
         for name in directories.iter().rev() {
             ahead.push(named(&directory, name)?);

@@ -1,0 +1,307 @@
+//! What the crew does for the planners: fetches an object, a pack, or what is needed in order to plan further.
+//!
+//! Owns the account's side of every fetch: nothing leaves that the ledger did not admit, and whatever comes of it is put
+//! down. Not what is worth fetching. Nothing here waits for the network but on the crew's own threads.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nearfs_format::object::ObjectId;
+use parking_lot::Mutex;
+
+use super::crew::{self, Crew, Done};
+use super::ledger::{Ledger, Mechanism};
+use super::packs::Packs;
+use super::queue::Lane;
+use super::settings::PrefetchSettings;
+use crate::cache::Want;
+use crate::cache::fill::ObjectCache;
+use crate::error::{ErrorKind, Result};
+use crate::transport::Interrupt;
+
+/// How long something is waited for that somebody else is fetching.
+const OTHERS_LIMIT: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(2);
+/// What waits for room in the account is forgotten after this time: nobody reads it any more.
+const LIST_LIFE: Duration = Duration::from_secs(60);
+/// Lists that wait at a time; the oldest goes.
+const LISTS_MAX: usize = 16;
+/// Guesses that are looked at each time that there may be room.
+const LOOKED_AT_MAX: usize = 512;
+
+/// Work that is no fetch of its own: on a thread of the crew, with everything that is shared.
+pub(super) type Work = dyn FnOnce(&Arc<Shared>, &Interrupt) -> Done + Send;
+
+/// Something for the crew to do.
+pub(super) enum Errand {
+    /// Fetch an object.
+    Object(Want),
+    /// Fetch a pack, for some of its members.
+    Pack(Box<PackErrand>),
+    /// Do something that may fetch about so many bytes.
+    Work(u64, Box<Work>),
+}
+
+/// A pack, and which of its members somebody may read.
+#[derive(Debug)]
+pub(super) struct PackErrand {
+    pub(super) mechanism: Mechanism,
+    pub(super) pack: Want,
+    pub(super) wants: Vec<Want>,
+    pub(super) ids: Vec<ObjectId>,
+}
+
+impl crew::Errand for Errand {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Object(want) => want.typical_bytes().unwrap_or(want.limit_bytes),
+            Self::Pack(errand) => errand.pack.content_limit(),
+            Self::Work(bytes, _) => *bytes,
+        }
+    }
+}
+
+impl fmt::Debug for Errand {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(want) => write!(out, "Object({})", want.id),
+            Self::Pack(errand) => write!(out, "Pack({}, {} wants)", errand.pack.id, errand.wants.len()),
+            Self::Work(bytes, _) => write!(out, "Work({bytes})"),
+        }
+    }
+}
+
+/// Guesses that were listed at once and wait for room in the account.
+#[derive(Debug)]
+struct List {
+    lane: Lane,
+    errands: VecDeque<Errand>,
+    since: Instant,
+}
+
+/// What planners and crew share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) settings: PrefetchSettings,
+    pub(super) fqrn: String,
+    pub(super) cache: Arc<ObjectCache>,
+    pub(super) ledger: Mutex<Ledger>,
+    pub(super) packs: Mutex<Packs>,
+    pub(super) crew: Arc<Crew<Errand>>,
+    lists: Mutex<Vec<List>>,
+}
+
+impl Shared {
+    pub(super) fn new(cache: Arc<ObjectCache>, fqrn: &str, settings: PrefetchSettings) -> Arc<Self> {
+        Arc::new_cyclic(|weak: &std::sync::Weak<Self>| {
+            let weak = weak.clone();
+            let run = move |errand, interrupt: &Interrupt| {
+                weak.upgrade().map_or(Done::Failed, |shared| shared.run(errand, interrupt))
+            };
+            Self {
+                crew: Crew::new(settings.requests, Box::new(run)),
+                ledger: Mutex::new(Ledger::new(settings.budget_bytes)),
+                packs: Mutex::default(),
+                lists: Mutex::default(),
+                fqrn: fqrn.to_owned(),
+                settings,
+                cache,
+            }
+        })
+    }
+
+    /// Has an object fetched, if the account allows it; says whether it does.
+    pub(super) fn guess(&self, lane: Lane, want: Want) -> bool {
+        self.ask(lane, Errand::Object(want)).is_ok()
+    }
+
+    /// Has something done without an entry of its own in the account; says whether somebody will.
+    pub(super) fn work(
+        &self,
+        lane: Lane,
+        bytes: u64,
+        work: impl FnOnce(&Arc<Self>, &Interrupt) -> Done + Send + 'static,
+    ) -> bool {
+        self.crew.is_ready() && self.crew.push(lane, Errand::Work(bytes, Box::new(work))).is_ok()
+    }
+
+    /// Has an errand done, if the account allows it; gives it back where it does not.
+    pub(super) fn ask(&self, lane: Lane, errand: Errand) -> Result<(), Errand> {
+        if !self.crew.is_ready() {
+            return Err(errand);
+        }
+        let demanded_bytes = self.cache.counters().demanded_bytes;
+        let is_admitted = {
+            let mut ledger = self.ledger.lock();
+            match &errand {
+                Errand::Object(want) => ledger.admit(want.id, lane.0, want.guessed_bytes(), demanded_bytes),
+                Errand::Pack(of) => {
+                    let bytes = of.pack.content_limit();
+                    ledger.admit_pack(of.pack.id, of.mechanism, bytes, &of.ids, demanded_bytes)
+                }
+                Errand::Work(..) => true,
+            }
+        };
+        if !is_admitted {
+            return Err(errand);
+        }
+        self.crew.push(lane, errand).inspect_err(|errand| self.forget(errand))
+    }
+
+    fn forget(&self, errand: &Errand) {
+        match errand {
+            Errand::Object(want) => self.ledger.lock().drop_guess(&want.id),
+            Errand::Pack(of) => self.ledger.lock().drop_pack(&of.pack.id, &of.ids),
+            Errand::Work(..) => {}
+        }
+    }
+
+    fn run(self: &Arc<Self>, errand: Errand, interrupt: &Interrupt) -> Done {
+        if interrupt.is_cancelled() {
+            self.forget(&errand);
+            return Done::Failed;
+        }
+        match errand {
+            Errand::Object(want) => self.fetch(&want, interrupt),
+            Errand::Pack(errand) => self.fetch_pack(&errand, interrupt),
+            Errand::Work(_, work) => work(self, interrupt),
+        }
+    }
+
+    fn fetch(&self, want: &Want, interrupt: &Interrupt) -> Done {
+        if !self.ledger.lock().depart(&want.id) {
+            return Done::Came(0);
+        }
+        match self.cache.fetch_ahead(want, interrupt) {
+            Ok(Some(stored_bytes)) => {
+                self.ledger.lock().land(want.id, stored_bytes);
+                Done::Came(stored_bytes)
+            }
+            Ok(None) => {
+                self.ledger.lock().drop_guess(&want.id);
+                Done::Came(0)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a guess failed");
+                self.ledger.lock().drop_guess(&want.id);
+                Done::Failed
+            }
+        }
+    }
+
+    fn fetch_pack(&self, errand: &PackErrand, interrupt: &Interrupt) -> Done {
+        let PackErrand { pack, wants, ids, .. } = errand;
+        if !self.ledger.lock().depart(&pack.id) {
+            return Done::Came(0);
+        }
+        match self.cache.fetch_pack(pack, wants, interrupt) {
+            Ok(came) => {
+                self.packs.lock().came += 1;
+                self.ledger.lock().land_pack(&pack.id, came.bytes, ids, &came.landed);
+                Done::Came(came.bytes)
+            }
+            Err(error) => {
+                tracing::debug!(%error, pack = %pack.id, "a pack is of no use");
+                // It is gone or damaged, which says nothing about other objects; what came of it came in vain.
+                let is_its_own = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt);
+                let in_vain = if error.kind() == ErrorKind::Corrupt { pack.content_limit() } else { 0 };
+                self.ledger.lock().land_pack(&pack.id, in_vain, ids, &[]);
+                if is_its_own { Done::Came(in_vain) } else { Done::Failed }
+            }
+        }
+    }
+
+    /// Sees to it that an object is in the cache, on a thread of the crew; says whether it is. Waits for whoever fetches
+    /// it already, and does nothing that the account does not allow.
+    pub(super) fn bring(&self, mechanism: Mechanism, want: &Want, interrupt: &Interrupt) -> Result<bool> {
+        if self.cache.is_cached(&want.id) {
+            return Ok(true);
+        }
+        let demanded_bytes = self.cache.counters().demanded_bytes;
+        let is_admitted = {
+            let mut ledger = self.ledger.lock();
+            ledger.admit(want.id, mechanism, want.guessed_bytes(), demanded_bytes) && ledger.depart(&want.id)
+        };
+        if is_admitted {
+            match self.cache.fetch_ahead(want, interrupt) {
+                Ok(Some(stored_bytes)) => self.ledger.lock().land(want.id, stored_bytes),
+                Ok(None) => self.ledger.lock().drop_guess(&want.id),
+                Err(error) => {
+                    self.ledger.lock().drop_guess(&want.id);
+                    return Err(error);
+                }
+            }
+        }
+        let until = Instant::now() + OTHERS_LIMIT;
+        let is_on_its_way = || self.cache.is_on_its_way(want) && !interrupt.is_cancelled() && Instant::now() < until;
+        while is_on_its_way() {
+            std::thread::sleep(LOOK);
+        }
+        Ok(self.cache.is_cached(&want.id))
+    }
+
+    /// Returns the content of an object that only planning needs, brought first if need be; nothing where it cannot be
+    /// had.
+    pub(super) fn read(&self, mechanism: Mechanism, want: &Want, interrupt: &Interrupt) -> Result<Option<Vec<u8>>> {
+        if !self.bring(mechanism, want, interrupt)? {
+            return Ok(None);
+        }
+        self.ledger.lock().take(&want.id);
+        let Some(object) = self.cache.find(want)? else { return Ok(None) };
+        object.read_all(want.content_limit()).map(Some)
+    }
+
+    /// Has all of `errands` done, in their order: those for which there is no room now when there is.
+    pub(super) fn list(&self, lane: Lane, errands: VecDeque<Errand>) {
+        if errands.is_empty() {
+            return;
+        }
+        let mut lists = self.lists.lock();
+        if lists.len() >= LISTS_MAX {
+            lists.remove(0);
+        }
+        lists.push(List { lane, errands, since: Instant::now() });
+        self.pump_all(&mut lists);
+    }
+
+    /// Has done what waits for room in the account, as far as there is room now.
+    pub(super) fn pump(&self) {
+        // Whoever has it does the same.
+        if let Some(mut lists) = self.lists.try_lock()
+            && !lists.is_empty()
+        {
+            self.pump_all(&mut lists);
+        }
+    }
+
+    fn pump_all(&self, lists: &mut Vec<List>) {
+        lists.retain(|list| list.since.elapsed() < LIST_LIFE);
+        for list in lists.iter_mut().rev() {
+            let mut kept = VecDeque::new();
+            for _ in 0..LOOKED_AT_MAX {
+                let Some(errand) = list.errands.pop_front() else { break };
+                if self.is_settled(&errand) {
+                    continue;
+                }
+                // What is too large now does not hold up what is not.
+                if let Err(errand) = self.ask(list.lane, errand) {
+                    kept.push_back(errand);
+                }
+            }
+            kept.append(&mut list.errands);
+            list.errands = kept;
+        }
+        lists.retain(|list| !list.errands.is_empty());
+    }
+
+    fn is_settled(&self, errand: &Errand) -> bool {
+        let is_there = |id| self.cache.is_cached(id) || self.ledger.lock().has(id);
+        match errand {
+            Errand::Object(want) => is_there(&want.id),
+            Errand::Pack(of) => of.ids.iter().all(is_there),
+            Errand::Work(..) => false,
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Lists of what a program will read: from a bundle that a publisher wrote, or a trace of an earlier run.
+//!
+//! Owns the way from paths to guesses: paths are looked up in the catalogs of today, and a catalog that is missing for
+//! that is fetched first, side by side with others. Lists are hints: what does not exist, is no regular file or lies
+//! outside of the repository is passed over. Runs on threads of the crew.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use nearfs_format::bundle::{BUNDLE_MAX_BYTES, BundleSpec};
+use nearfs_format::dirent::FileType;
+use nearfs_format::pack_table::PackKey;
+use nearfs_format::path::RepoPath;
+
+use super::crew::Done;
+use super::errands::{Errand, Shared};
+use super::ledger::Mechanism;
+use super::queue::Lane;
+use super::rows::{catalog_key, guessable};
+use crate::cache::{Place, Want};
+use crate::catalog::content::{self, Content};
+use crate::catalog::index::RowId;
+use crate::catalog::reader::NestedRow;
+use crate::catalog::tree::{CatalogTree, View};
+use crate::repo::snapshot::catalog_want;
+use crate::transport::Interrupt;
+
+/// Longer lists are cut.
+const ITEMS_MAX: usize = 16_384;
+/// Catalogs below each other that are fetched for one list.
+const DEPTH_MAX: usize = 8;
+/// Catalogs that are fetched at a time for one list.
+const CATALOGS_SIDE_BY_SIDE: usize = 8;
+/// Of a catalog this large it is not known that anything in it will be read.
+const CATALOG_MAX_BYTES: u64 = 16 << 20;
+/// Triggers that are remembered: what was followed once is there, or was not to be had.
+const RECENT_MAX: usize = 4096;
+
+/// Something that will be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// A regular file.
+    pub path: RepoPath,
+    /// Where the chunks begin that will be read; all of the file where that is not known, or it has none.
+    pub offsets: Option<Vec<u64>>,
+}
+
+/// What was met lately: an entry by its catalog and row.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    order: VecDeque<(u64, u32)>,
+    known: HashSet<(u64, u32)>,
+}
+
+impl Recent {
+    /// Takes note of an entry; says whether it was not known.
+    pub(super) fn is_new(&mut self, entry: (u64, u32)) -> bool {
+        if !self.known.insert(entry) {
+            return false;
+        }
+        self.order.push_back(entry);
+        if self.order.len() > RECENT_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
+}
+
+/// Where a path leads.
+enum Located {
+    File(View, RowId),
+    /// Into a catalog that is not at hand.
+    In(NestedRow),
+    Nowhere,
+}
+
+impl Shared {
+    /// Follows a list; returns at once.
+    pub(super) fn follow(&self, mechanism: Mechanism, tree: &Arc<CatalogTree>, items: Vec<Item>) {
+        let tree = Arc::clone(tree);
+        let lane = (mechanism, 0, 0);
+        self.work(lane, 0, move |shared, interrupt| shared.resolve(lane, &tree, items, None, interrupt));
+    }
+
+    /// Reads the specification in `specification`, which is beside the trigger in `row`, and follows it; returns at once.
+    pub(super) fn follow_bundle(&self, tree: &Arc<CatalogTree>, view: &View, row: RowId, specification: RowId) {
+        let (tree, view) = (Arc::clone(tree), view.clone());
+        let lane = (Mechanism::Bundles, catalog_key(&view), row.0);
+        self.work(lane, 0, move |shared, interrupt| {
+            let trigger = view.path(row);
+            let Some(want) = content::of(&view, specification).ok().and_then(guessable) else { return Done::Came(0) };
+            if want.size_bytes.is_none_or(|size| size > BUNDLE_MAX_BYTES as u64) {
+                return Done::Came(0);
+            }
+            let want = want.labelled(view.path(specification).to_string());
+            let bytes = match shared.read(Mechanism::Bundles, &want, interrupt) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Done::Came(0),
+                Err(error) => {
+                    tracing::debug!(%error, %trigger, "the bundle of a file was not to be had");
+                    return Done::Failed;
+                }
+            };
+            let directory = trigger.parent().unwrap_or_else(RepoPath::root);
+            match BundleSpec::parse(&bytes, &directory) {
+                Ok(spec) => {
+                    let items = spec.dependencies().iter().map(|path| Item { path: path.clone(), offsets: None });
+                    // Names in packs are those of the repository, wherever its root is bound.
+                    let key = PackKey::of_trigger(&view.index.path(row));
+                    shared.ensure_table(&tree, &view, interrupt);
+                    shared.resolve(lane, &tree, items.collect(), Some((catalog_key(&view), key)), interrupt)
+                }
+                Err(error) => {
+                    tracing::debug!(%error, %trigger, "a bundle specification is none");
+                    Done::Came(0)
+                }
+            }
+        });
+    }
+
+    /// Looks up a list's paths and has fetched what they lead to: first what is in catalogs that are at hand.
+    fn resolve(
+        &self,
+        lane: Lane,
+        tree: &Arc<CatalogTree>,
+        items: Vec<Item>,
+        preferred: Option<(u64, PackKey)>,
+        interrupt: &Interrupt,
+    ) -> Done {
+        let mut left: Vec<Item> = items;
+        left.truncate(ITEMS_MAX);
+        for _ in 0..DEPTH_MAX {
+            let (mut wanted, mut later, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+            for item in left {
+                match self.locate(tree, &item.path) {
+                    Located::File(view, row) => {
+                        let wants = wants_of(&view, row, item.offsets.as_deref());
+                        wanted.extend(wants.into_iter().filter(|want| !self.cache.is_cached(&want.id)).map(|want| {
+                            (view.clone(), row, want.labelled(item.path.to_string()))
+                        }));
+                    }
+                    Located::In(nested) => {
+                        if !missing.contains(&nested) {
+                            missing.push(nested);
+                        }
+                        later.push(item);
+                    }
+                    Located::Nowhere => {}
+                }
+            }
+            self.list(lane, self.by_packs(wanted, preferred));
+            if missing.is_empty() || interrupt.is_cancelled() {
+                break;
+            }
+            if !self.bring_catalogs(lane.0, &missing, interrupt) {
+                return Done::Failed;
+            }
+            left = later;
+        }
+        Done::Came(0)
+    }
+
+    /// Fetches catalogs side by side; says whether hosts answered.
+    fn bring_catalogs(&self, mechanism: Mechanism, catalogs: &[NestedRow], interrupt: &Interrupt) -> bool {
+        let small = catalogs.iter().filter(|nested| nested.size_bytes <= CATALOG_MAX_BYTES);
+        let wants: Vec<Want> = small.map(|nested| catalog_want(&self.fqrn, nested, Place::Data)).collect();
+        wants.chunks(CATALOGS_SIDE_BY_SIDE).all(|some| {
+            std::thread::scope(|scope| {
+                let bring = |want| scope.spawn(move || self.bring(mechanism, want, interrupt).is_ok());
+                let threads: Vec<_> = some.iter().map(bring).collect();
+                threads.into_iter().all(|thread| thread.join().unwrap_or(false))
+            })
+        })
+    }
+
+    /// Looks up a path without asking the network.
+    fn locate(&self, tree: &CatalogTree, path: &RepoPath) -> Located {
+        let (mut view, mut row) = (tree.root().clone(), RowId::ROOT);
+        for name in path.names() {
+            if let Some(nested) = view.index.nested(row).filter(|_| row != RowId::ROOT) {
+                let want = catalog_want(&self.fqrn, nested, Place::Data);
+                if !tree.is_below_loaded(&view, row) && !self.cache.is_cached(&want.id) {
+                    return Located::In(nested.clone());
+                }
+                match tree.below(&view, row) {
+                    Ok(Some(below)) => (view, row) = (below, RowId::ROOT),
+                    _ => return Located::Nowhere,
+                }
+            }
+            match view.index.child(row, name) {
+                Some(child) => row = child,
+                None => return Located::Nowhere,
+            }
+        }
+        match view.index.row(row).file_type {
+            FileType::Regular => Located::File(view, row),
+            _ => Located::Nowhere,
+        }
+    }
+}
+
+/// Returns the objects that make up a file, as far as the offsets of chunks name them.
+fn wants_of(view: &View, row: RowId, offsets: Option<&[u64]>) -> Vec<Want> {
+    match content::of(view, row) {
+        Ok(Content::Chunked(chunks)) => {
+            let is_named = |offset: u64| offsets.is_none_or(|offsets| offsets.contains(&offset));
+            let named = chunks.list.iter().enumerate().filter(|(_, chunk)| is_named(chunk.offset));
+            named.filter_map(|(number, _)| chunks.want(number)).filter(|want| want.place == Place::Data).collect()
+        }
+        Ok(content) => guessable(content).into_iter().collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Returns wants as errands, in their order.
+pub(super) fn alone(wants: impl Iterator<Item = Want>) -> impl Iterator<Item = Errand> {
+    wants.map(Errand::Object)
+}

@@ -1,0 +1,374 @@
+//! Packs: many small files for one request, where the publisher made them (docs/format-packs.md).
+//!
+//! Owns which packs are asked for: that of a file that is waited for; the next ones of its kind once half of a pack was
+//! read, twice as many each time; and what holds at least half of a list. A table is read once for each catalog in which
+//! something is waited for, and is a hint: members count by their own hash, whatever it says.
+//!
+//! Threading: under the lock of whoever owns it; tables are read on threads of the crew.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use nearfs_format::dirent::{Compression, EntryFlags, FileType};
+use nearfs_format::object::{ObjectId, ObjectKind};
+use nearfs_format::pack_table::{PACKS_DIRECTORY, PackKey, PackTable, TABLE_MAX_BYTES, kind_of, table_name};
+use nearfs_format::path::RepoPath;
+use parking_lot::Mutex;
+
+use super::crew::Done;
+use super::errands::{Errand, PackErrand, Shared};
+use super::ledger::Mechanism;
+use super::lists::alone;
+use super::neighbours::Event;
+use super::rows::{catalog_key, guessable};
+use crate::cache::{Place, Want};
+use crate::catalog::content;
+use crate::catalog::index::{CatalogIndex, RowId};
+use crate::catalog::tree::{CatalogTree, View};
+use crate::error::Result;
+use crate::repo::snapshot::catalog_want;
+use crate::transport::Interrupt;
+
+/// Catalogs whose tables are remembered.
+const CATALOGS_MAX: usize = 256;
+/// Files that were waited for while a table was on its way.
+const MISSED_MAX: usize = 32;
+/// Packs of which nothing was read yet beyond two for each that was of use.
+const UNPROVEN_MAX: u32 = 6;
+/// Packs that follow one another are asked for up to this number at a time.
+const NEXT_MAX: u32 = 16;
+
+/// What is known of the packs of all catalogs.
+#[derive(Debug, Default)]
+pub(super) struct Packs {
+    catalogs: HashMap<u64, State>,
+    /// Packs that came.
+    pub(super) came: u64,
+    asked: u32,
+    useful: u32,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    /// The table is on its way; files that were waited for meanwhile.
+    Coming(Vec<RowId>),
+    Without,
+    Known(Arc<Packed>),
+}
+
+/// The packs of one catalog.
+#[derive(Debug)]
+pub(super) struct Packed {
+    table: PackTable,
+    /// For each pack, the rows of the files that it is thought to hold.
+    rows: Vec<Vec<RowId>>,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    asked: Vec<bool>,
+    used: Vec<u32>,
+    /// How many packs follow the next one that was half read.
+    next: u32,
+}
+
+impl Packed {
+    fn new(table: PackTable, index: &CatalogIndex) -> Self {
+        let count = table.packs().len();
+        let mut rows = vec![Vec::new(); count];
+        for row in (0..index.len() as u32).map(RowId) {
+            numbers(&table, index, row).for_each(|number| rows[number].push(row));
+        }
+        let progress = Mutex::new(Progress { asked: vec![false; count], used: vec![0; count], next: 1 });
+        Self { table, rows, progress }
+    }
+
+    /// Returns the pack that a file is thought to lie in.
+    fn number_of(&self, index: &CatalogIndex, row: RowId) -> Option<usize> {
+        numbers(&self.table, index, row).next()
+    }
+
+    /// Takes note that a file was read that came in a pack; returns the packs that are worth asking for now.
+    fn used(&self, index: &CatalogIndex, number: usize) -> (bool, Vec<usize>) {
+        let mut progress = self.progress.lock();
+        progress.used[number] += 1;
+        let used = progress.used[number] as usize;
+        if used * 2 < self.rows[number].len() || (used - 1) * 2 >= self.rows[number].len() {
+            return (used == 1, Vec::new());
+        }
+        let kind = |number: usize| self.rows[number].first().map(|row| kind_of(index.name(*row)));
+        let following = (number + 1..self.rows.len()).filter(|next| kind(*next) == kind(number));
+        let next = following.filter(|next| !progress.asked[*next]).take(progress.next as usize).collect();
+        progress.next = (progress.next * 2).min(NEXT_MAX);
+        (used == 1, next)
+    }
+
+    fn is_asked(&self, number: usize) -> bool {
+        self.progress.lock().asked[number]
+    }
+
+    fn set_asked(&self, number: usize, is_asked: bool) {
+        self.progress.lock().asked[number] = is_asked;
+    }
+}
+
+/// Returns the packs that a row's file is thought to lie in: none but for small files, whole and in the repository.
+fn numbers<'t>(table: &'t PackTable, index: &CatalogIndex, row: RowId) -> impl Iterator<Item = usize> + 't {
+    let entry = index.row(row);
+    let has_own_object = !entry.flags.has(EntryFlags::CHUNKED) && !entry.flags.has(EntryFlags::EXTERNAL);
+    let hash = entry.hash.filter(|_| entry.file_type == FileType::Regular && has_own_object && entry.size > 0);
+    hash.into_iter().flat_map(|hash| table.of_object(&hash).collect::<Vec<_>>())
+}
+
+impl Shared {
+    /// Has the catalog of packs of a revision fetched, where there is one.
+    pub(super) fn enter_packs(&self, tree: &Arc<CatalogTree>) {
+        if packs_row(tree).is_none() {
+            return;
+        }
+        let tree = Arc::clone(tree);
+        self.work((Mechanism::Packs, 0, 0), 0, move |shared, interrupt| {
+            shared.packs_view(&tree, interrupt).map_or(Done::Failed, |_| Done::Came(0))
+        });
+    }
+
+    /// Returns the catalog of packs, fetched if need be.
+    fn packs_view(&self, tree: &CatalogTree, interrupt: &Interrupt) -> Result<Option<View>> {
+        let Some(row) = packs_row(tree) else { return Ok(None) };
+        let Some(nested) = tree.root().index.nested(row) else { return Ok(None) };
+        let want = catalog_want(&self.fqrn, nested, Place::Data);
+        if !tree.is_below_loaded(tree.root(), row) {
+            if !self.bring(Mechanism::Packs, &want, interrupt)? {
+                return Ok(None);
+            }
+            self.ledger.lock().take(&want.id);
+        }
+        tree.below(tree.root(), row)
+    }
+
+    /// Returns what has to be fetched for the table of the catalog at `mountpoint`; nothing where it has no packs.
+    fn table_want(&self, tree: &CatalogTree, mountpoint: &RepoPath, interrupt: &Interrupt) -> Result<Option<Want>> {
+        let Some(view) = self.packs_view(tree, interrupt)? else { return Ok(None) };
+        let Some(row) = view.index.child(RowId::ROOT, table_name(mountpoint).as_bytes()) else { return Ok(None) };
+        let want = content::of(&view, row).ok().and_then(guessable);
+        let want = want.filter(|want| want.size_bytes.is_some_and(|size| size <= TABLE_MAX_BYTES as u64));
+        Ok(want.map(|want| want.labelled(view.path(row).to_string())))
+    }
+
+    /// Has the table of a catalog fetched that somebody is about to enter.
+    pub(super) fn bring_table(&self, tree: &Arc<CatalogTree>, mountpoint: &RepoPath) {
+        if packs_row(tree).is_none() {
+            return;
+        }
+        let (tree, mountpoint) = (Arc::clone(tree), mountpoint.clone());
+        self.work((Mechanism::Packs, 0, 1), 0, move |shared, interrupt| {
+            let brought = shared.table_want(&tree, &mountpoint, interrupt).and_then(|want| {
+                want.map_or(Ok(None), |want| shared.read(Mechanism::Packs, &want, interrupt))
+            });
+            brought.map_or(Done::Failed, |_| Done::Came(0))
+        });
+    }
+
+    /// Sees to it that the table of a catalog is known, where it has one. On a thread of the crew.
+    pub(super) fn ensure_table(&self, tree: &CatalogTree, view: &View, interrupt: &Interrupt) {
+        let is_new = {
+            let mut packs = self.packs.lock();
+            let is_new = !packs.catalogs.contains_key(&catalog_key(view));
+            if is_new && self.settings.packs && packs_row(tree).is_some() {
+                packs.begin(catalog_key(view), Vec::new());
+            }
+            is_new
+        };
+        if is_new && self.settings.packs && packs_row(tree).is_some() {
+            self.load_table(tree, view, interrupt);
+        }
+    }
+
+    /// Reads the table of a catalog and asks for the packs of what was waited for meanwhile.
+    fn load_table(&self, tree: &CatalogTree, view: &View, interrupt: &Interrupt) -> Done {
+        let read = self.table_want(tree, view.index.root_prefix(), interrupt).and_then(|want| {
+            want.map_or(Ok(None), |want| self.read(Mechanism::Packs, &want, interrupt))
+        });
+        let (state, done) = match read {
+            Ok(Some(bytes)) => match PackTable::parse(&bytes) {
+                Ok(table) => (State::Known(Arc::new(Packed::new(table, &view.index))), Done::Came(0)),
+                Err(error) => {
+                    tracing::debug!(%error, catalog = %view.index.root_prefix(), "a table of packs is none");
+                    (State::Without, Done::Came(0))
+                }
+            },
+            Ok(None) => (State::Without, Done::Came(0)),
+            Err(error) => {
+                tracing::debug!(%error, catalog = %view.index.root_prefix(), "a table of packs was not to be had");
+                (State::Without, Done::Failed)
+            }
+        };
+        let before = self.packs.lock().catalogs.insert(catalog_key(view), state);
+        if let Some(State::Coming(missed)) = before {
+            for row in missed {
+                self.ask_pack_of(view, row);
+            }
+        }
+        done
+    }
+
+    /// A small file is waited for, or came in a pack: asks for the packs that are worth it now.
+    pub(super) fn ask_packs(&self, tree: &Arc<CatalogTree>, view: &View, row: RowId, event: Event) {
+        if packs_row(tree).is_none() {
+            return;
+        }
+        let packed = {
+            let mut packs = self.packs.lock();
+            match packs.catalogs.get_mut(&catalog_key(view)) {
+                Some(State::Known(packed)) => Arc::clone(packed),
+                Some(State::Without) => return,
+                Some(State::Coming(missed)) => {
+                    if missed.len() < MISSED_MAX && event == Event::Missed {
+                        missed.push(row);
+                    }
+                    return;
+                }
+                None => {
+                    packs.begin(catalog_key(view), vec![row]);
+                    drop(packs);
+                    let (tree, view) = (Arc::clone(tree), view.clone());
+                    let key = catalog_key(&view);
+                    let is_taken = self.work((Mechanism::Packs, 0, 2), 0, move |shared, interrupt| {
+                        shared.load_table(&tree, &view, interrupt)
+                    });
+                    if !is_taken {
+                        self.packs.lock().catalogs.remove(&key);
+                    }
+                    return;
+                }
+            }
+        };
+        let Some(number) = packed.number_of(&view.index, row) else { return };
+        match event {
+            Event::Missed => drop(self.ask_pack(view, &packed, number)),
+            Event::Used => {
+                let (is_first, next) = packed.used(&view.index, number);
+                self.packs.lock().useful += u32::from(is_first);
+                let _until_refused = next.into_iter().all(|number| self.ask_pack(view, &packed, number));
+            }
+        }
+    }
+
+    /// Asks for the pack of a file that is worth having; says whether it is, or was, asked for.
+    pub(super) fn ask_pack_of(&self, view: &View, row: RowId) -> bool {
+        let Some(packed) = self.packed(catalog_key(view)) else { return false };
+        let Some(number) = packed.number_of(&view.index, row) else { return false };
+        self.ask_pack(view, &packed, number)
+    }
+
+    fn packed(&self, catalog: u64) -> Option<Arc<Packed>> {
+        match self.packs.lock().catalogs.get(&catalog) {
+            Some(State::Known(packed)) => Some(Arc::clone(packed)),
+            _ => None,
+        }
+    }
+
+    fn ask_pack(&self, view: &View, packed: &Packed, number: usize) -> bool {
+        if packed.is_asked(number) {
+            return true;
+        }
+        let is_proven = {
+            let packs = self.packs.lock();
+            packs.asked <= packs.useful * 2 + UNPROVEN_MAX
+        };
+        let lane = (Mechanism::Packs, catalog_key(view), 0);
+        let errand = self.pack_errand(view, packed, number, lane.0);
+        if !is_proven || self.ask(lane, errand).is_err() {
+            return false;
+        }
+        packed.set_asked(number, true);
+        self.packs.lock().asked += 1;
+        true
+    }
+
+    fn pack_errand(&self, view: &View, packed: &Packed, number: usize, mechanism: Mechanism) -> Errand {
+        let reference = &packed.table.packs()[number];
+        let id = ObjectId::new(reference.hash, ObjectKind::File);
+        let pack = Want::sized(id, Compression::None, u64::from(reference.size_bytes))
+            .labelled(format!("pack {} of {}", reference.hash, view.index.root_prefix()));
+        let (mut wants, mut seen) = (Vec::new(), HashSet::new());
+        for row in &packed.rows[number] {
+            let want = content::of(view, *row).ok().and_then(guessable);
+            if let Some(want) = want.filter(|want| seen.insert(want.id) && !self.cache.is_cached(&want.id)) {
+                wants.push(want.labelled(view.path(*row).to_string()));
+            }
+        }
+        let ids = wants.iter().map(|want| want.id).collect();
+        Errand::Pack(Box::new(PackErrand { mechanism, pack, wants, ids }))
+    }
+
+    /// Turns what is wanted into errands: a pack where at least half of it is wanted, or the publisher made it for this
+    /// list (`preferred`: the catalog and the key of its trigger), and objects for the rest; in the order of `wanted`.
+    pub(super) fn by_packs(
+        &self,
+        wanted: Vec<(View, RowId, Want)>,
+        preferred: Option<(u64, PackKey)>,
+    ) -> VecDeque<Errand> {
+        let mut places: BTreeMap<(u64, usize), usize> = BTreeMap::new();
+        let packed_of = |view: &View| self.settings.packs.then(|| self.packed(catalog_key(view))).flatten();
+        let all_numbers = |view: &View, row: RowId| {
+            let packed = packed_of(view)?;
+            let numbers: Vec<usize> = numbers(&packed.table, &view.index, row).collect();
+            Some((packed, numbers))
+        };
+        for (view, row, _) in &wanted {
+            for number in all_numbers(view, *row).into_iter().flat_map(|(_, numbers)| numbers) {
+                *places.entry((catalog_key(view), number)).or_default() += 1;
+            }
+        }
+        let (mut errands, mut covered, mut asked) = (VecDeque::new(), HashSet::new(), HashSet::new());
+        for (view, row, want) in wanted {
+            if covered.contains(&want.id) {
+                continue;
+            }
+            let catalog = catalog_key(&view);
+            let pack = all_numbers(&view, row).and_then(|(packed, numbers)| {
+                let is_preferred = |number: &usize| {
+                    let own = preferred.filter(|(of, _)| *of == catalog);
+                    own.is_some_and(|(_, key)| packed.table.of_trigger(key).any(|own| own == *number))
+                };
+                let wanted = |number: usize| places.get(&(catalog, number)).copied().unwrap_or(0);
+                let is_half = |number: &usize| wanted(*number) * 2 >= packed.rows[*number].len();
+                let number = numbers.iter().copied().find(is_preferred);
+                let number = number.or_else(|| numbers.iter().copied().find(is_half));
+                number.filter(|number| asked.insert((catalog, *number)) && !packed.is_asked(*number)).map(|number| {
+                    packed.set_asked(number, true);
+                    let mechanism = if preferred.is_some() { Mechanism::Bundles } else { Mechanism::Packs };
+                    self.pack_errand(&view, &packed, number, mechanism)
+                })
+            });
+            match pack {
+                Some(errand) => {
+                    if let Errand::Pack(of) = &errand {
+                        covered.extend(of.ids.iter().copied());
+                    }
+                    errands.push_back(errand);
+                }
+                None => errands.extend(alone(std::iter::once(want))),
+            }
+        }
+        errands
+    }
+}
+
+impl Packs {
+    fn begin(&mut self, catalog: u64, missed: Vec<RowId>) {
+        if self.catalogs.len() >= CATALOGS_MAX {
+            self.catalogs.retain(|_, state| matches!(state, State::Coming(_)));
+        }
+        self.catalogs.insert(catalog, State::Coming(missed));
+    }
+}
+
+/// Returns where the catalog of packs starts: hidden, as a publisher makes it.
+fn packs_row(tree: &CatalogTree) -> Option<RowId> {
+    let index = &tree.root().index;
+    let row = index.child(RowId::ROOT, PACKS_DIRECTORY.strip_prefix(b"/").unwrap_or(PACKS_DIRECTORY))?;
+    (index.row(row).flags.has(EntryFlags::HIDDEN) && index.nested(row).is_some()).then_some(row)
+}
