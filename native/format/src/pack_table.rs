@@ -100,10 +100,7 @@ impl PackTable {
     }
 
     fn size_bytes(&self) -> usize {
-        HEADER_BYTES
-            + self.packs.len() * PACK_BYTES
-            + self.members.len() * MEMBER_BYTES
-            + self.keys.len() * KEY_BYTES
+        HEADER_BYTES + self.packs.len() * PACK_BYTES + self.members.len() * MEMBER_BYTES + self.keys.len() * KEY_BYTES
     }
 
     /// Says whether it names no pack.

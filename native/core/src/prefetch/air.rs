@@ -1,9 +1,10 @@
 //! How much may be on its way ahead of its readers: as much as the line carries, and little that queues in front of it.
 //!
 //! Pure. A line has no sign that says how fast it is, but small answers tell: one that takes much longer than the fastest
-//! one did has waited in a queue, and so does whatever somebody asks for now. So what may be in the air doubles with each
-//! round trip while small answers come about as fast as they can, and shrinks when they do not. The line of whoever waits
-//! stays nearly empty, on a slow one as well; a fast one is filled within a few round trips.
+//! one did has waited in a queue, and so does whatever somebody asks for now. What may be in the air doubles with each
+//! round trip while answers come as fast as they can, grows the slower the longer they wait, and shrinks where that is
+//! longer than a part of a round trip. So a fast line is filled within a few round trips, and on any line the queue stays
+//! short.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ const MAX_BYTES: u64 = 6 << 20;
 const LARGE_BYTES: u64 = 512 << 10;
 /// Larger answers take longer of themselves, and tell nothing.
 const SMALL_BYTES: u64 = 24 << 10;
+/// An answer has a head, and a round trip, whatever is in it.
+const LEAST_BYTES: u64 = 2 << 10;
 /// What a server and two schedulers may take without a queue.
 const JITTER: Duration = Duration::from_millis(8);
 
@@ -27,15 +30,13 @@ pub(super) struct Air {
     flying: usize,
     /// The shortest time that a small answer took.
     fastest: Option<Duration>,
-    /// What left before was sent into another queue than there is now.
-    shrunk_at: Option<Instant>,
-    /// It was full since the limit changed: a larger one would be used.
+    /// Something had to wait for room lately: more would be used.
     was_full: bool,
 }
 
 impl Default for Air {
     fn default() -> Self {
-        Self { limit_bytes: START_BYTES, bytes: 0, flying: 0, fastest: None, shrunk_at: None, was_full: false }
+        Self { limit_bytes: START_BYTES, bytes: 0, flying: 0, fastest: None, was_full: false }
     }
 }
 
@@ -61,15 +62,21 @@ impl Air {
             return;
         }
         if came_bytes > SMALL_BYTES {
-            return self.grow(came_bytes / 4);
+            return;
         }
         let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
         self.fastest = Some(fastest);
-        if took <= fastest + fastest / 2 + JITTER {
-            self.grow(came_bytes.max(1 << 10) * 2);
-        } else if self.shrunk_at.is_none_or(|at| at < took_off) {
-            self.limit_bytes = (self.limit_bytes / 4 * 3).max(MIN_BYTES);
-            (self.shrunk_at, self.was_full) = (Some(now), false);
+        let (allowed, waited) = ((fastest / 4 + JITTER).as_secs_f64(), (took - fastest).as_secs_f64());
+        // From a gain of all that came to a loss of as much.
+        let gain = (1.0 - waited / allowed).max(-1.0);
+        let change = (came_bytes.max(LEAST_BYTES) as f64 * gain.abs()) as u64;
+        if gain < 0.0 {
+            self.limit_bytes = self.limit_bytes.saturating_sub(change).max(MIN_BYTES);
+        } else if self.was_full {
+            self.limit_bytes = (self.limit_bytes + change).min(MAX_BYTES);
+        }
+        if self.bytes + came_bytes < self.limit_bytes / 2 {
+            self.was_full = false;
         }
     }
 
@@ -77,45 +84,47 @@ impl Air {
     pub(super) fn flying(&self) -> usize {
         self.flying
     }
-
-    fn grow(&mut self, bytes: u64) {
-        if self.was_full {
-            self.limit_bytes = (self.limit_bytes + bytes).min(MAX_BYTES);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
-    /// Sends small answers over a line for `rounds` round trips of 50 ms; returns what may be in the air, and the longest
-    /// time that an answer waited in the queue of the last round.
-    fn over_a_line(bytes_per_ms: u64, rounds: u32) -> (u64, Duration) {
+    /// Sends small answers over a line of 50 ms for `seconds`; returns the share of the line that was used in the last
+    /// second, and the longest time that an answer waited then.
+    fn over_a_line(bytes_per_ms: u64, seconds: u64) -> (f64, Duration) {
         const BYTES: u64 = 8 << 10;
-        let (mut air, mut now, mut waited) = (Air::default(), Instant::now(), Duration::ZERO);
-        for _ in 0..rounds {
-            let sent_at = now;
-            let mut sent = 0;
+        const HALF: Duration = Duration::from_millis(25);
+        let begun = Instant::now();
+        let last = begun + Duration::from_secs(seconds - 1);
+        let (mut air, mut now, mut free_at) = (Air::default(), begun, begun);
+        let mut flying: VecDeque<(Instant, Instant)> = VecDeque::new();
+        let (mut came, mut waited) = (0, Duration::ZERO);
+        while now < begun + Duration::from_secs(seconds) {
             while air.takes(BYTES) {
                 air.take_off(BYTES);
-                sent += 1;
+                free_at = free_at.max(now + HALF) + Duration::from_micros(BYTES * 1000 / bytes_per_ms);
+                flying.push_back((now, free_at + HALF));
             }
-            for number in 1..=sent {
-                waited = Duration::from_micros(number * BYTES * 1000 / bytes_per_ms);
-                now = sent_at + Duration::from_millis(50) + waited;
-                air.land(BYTES, BYTES, sent_at, now);
+            let (sent_at, lands_at) = flying.pop_front().unwrap();
+            now = lands_at;
+            air.land(BYTES, BYTES, sent_at, now);
+            if now > last {
+                came += BYTES;
+                waited = waited.max(now - sent_at - HALF * 2);
             }
         }
-        (air.limit_bytes, waited)
+        (came as f64 / (bytes_per_ms * 1000) as f64, waited)
     }
 
     #[test]
-    fn a_fast_line_is_filled_and_a_slow_one_kept_free() {
-        let (fast, waited) = over_a_line(12_500, 10);
-        assert!(fast >= 600 << 10 && waited <= Duration::from_millis(80), "{fast} {waited:?}");
-        let (slow, waited) = over_a_line(1_250, 30);
-        assert!((MIN_BYTES..160 << 10).contains(&slow) && waited <= Duration::from_millis(60), "{slow} {waited:?}");
+    fn lines_are_filled_and_queues_stay_short() {
+        for bytes_per_ms in [1_250, 2_500, 12_500, 40_000] {
+            let (used, waited) = over_a_line(bytes_per_ms, 4);
+            assert!(used > 0.85 && waited <= Duration::from_millis(60), "{bytes_per_ms}: {used} {waited:?}");
+        }
     }
 
     #[test]
@@ -126,7 +135,7 @@ mod tests {
         assert!(!air.takes(1));
         let now = Instant::now();
         air.land(100 << 20, 30 << 20, now, now);
-        assert_eq!((air.bytes, air.flying(), air.limit_bytes), (0, 0, MAX_BYTES));
+        assert_eq!((air.bytes, air.flying(), air.limit_bytes), (0, 0, START_BYTES));
         assert!(air.takes(1));
     }
 }

@@ -176,7 +176,11 @@ impl<E: Errand> Crew<E> {
             let State { queue, air, .. } = &mut *state;
             let wake_at = match queue.front() {
                 Some((errand, begins_at)) if air.takes(errand.bytes()) => {
-                    if begins_at <= now { None } else { Some(begins_at) }
+                    if begins_at <= now {
+                        None
+                    } else {
+                        Some(begins_at)
+                    }
                 }
                 _ => Some(now + IDLE),
             };

@@ -137,9 +137,12 @@ impl Shared {
                 match self.locate(tree, &item.path) {
                     Located::File(view, row) => {
                         let wants = wants_of(&view, row, item.offsets.as_deref());
-                        wanted.extend(wants.into_iter().filter(|want| !self.cache.is_cached(&want.id)).map(|want| {
-                            (view.clone(), row, want.labelled(item.path.to_string()))
-                        }));
+                        wanted.extend(
+                            wants
+                                .into_iter()
+                                .filter(|want| !self.cache.is_cached(&want.id))
+                                .map(|want| (view.clone(), row, want.labelled(item.path.to_string()))),
+                        );
                     }
                     Located::In(nested) => {
                         if !missing.contains(&nested) {

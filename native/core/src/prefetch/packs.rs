@@ -163,9 +163,9 @@ impl Shared {
         }
         let (tree, mountpoint) = (Arc::clone(tree), mountpoint.clone());
         self.work((Mechanism::Packs, 0, 1), 0, move |shared, interrupt| {
-            let brought = shared.table_want(&tree, &mountpoint, interrupt).and_then(|want| {
-                want.map_or(Ok(None), |want| shared.read(Mechanism::Packs, &want, interrupt))
-            });
+            let brought = shared
+                .table_want(&tree, &mountpoint, interrupt)
+                .and_then(|want| want.map_or(Ok(None), |want| shared.read(Mechanism::Packs, &want, interrupt)));
             brought.map_or(Done::Failed, |_| Done::Came(0))
         });
     }
@@ -187,9 +187,9 @@ impl Shared {
 
     /// Reads the table of a catalog and asks for the packs of what was waited for meanwhile.
     fn load_table(&self, tree: &CatalogTree, view: &View, interrupt: &Interrupt) -> Done {
-        let read = self.table_want(tree, view.index.root_prefix(), interrupt).and_then(|want| {
-            want.map_or(Ok(None), |want| self.read(Mechanism::Packs, &want, interrupt))
-        });
+        let read = self
+            .table_want(tree, view.index.root_prefix(), interrupt)
+            .and_then(|want| want.map_or(Ok(None), |want| self.read(Mechanism::Packs, &want, interrupt)));
         let (state, done) = match read {
             Ok(Some(bytes)) => match PackTable::parse(&bytes) {
                 Ok(table) => (State::Known(Arc::new(Packed::new(table, &view.index))), Done::Came(0)),
@@ -290,8 +290,11 @@ impl Shared {
     fn pack_errand(&self, view: &View, packed: &Packed, number: usize, mechanism: Mechanism) -> Errand {
         let reference = &packed.table.packs()[number];
         let id = ObjectId::new(reference.hash, ObjectKind::File);
-        let pack = Want::sized(id, Compression::None, u64::from(reference.size_bytes))
-            .labelled(format!("pack {} of {}", reference.hash, view.index.root_prefix()));
+        let pack = Want::sized(id, Compression::None, u64::from(reference.size_bytes)).labelled(format!(
+            "pack {} of {}",
+            reference.hash,
+            view.index.root_prefix()
+        ));
         let (mut wants, mut seen) = (Vec::new(), HashSet::new());
         for row in &packed.rows[number] {
             let want = content::of(view, *row).ok().and_then(guessable);
