@@ -24,6 +24,7 @@ from bench.harness.processes import CommandFailed
 from bench.harness.result import SCHEMA, Cell, LineKey, Sample
 from bench.harness.scenario import Setting
 from bench.harness.site import Site, copy_into
+from bench.harness.variant import Variant
 from bench.lab import line as lines
 from bench.lab.servers import ServerError
 from bench.trees.catalogue import RECIPES
@@ -43,7 +44,7 @@ class Runner:
         self._cells: dict[tuple[str, str, str, LineKey | None], Cell] = {}
         self._absent: list[dict[str, str]] = []
         self._lines: list[dict[str, float]] = []
-        self._trees: dict[str, tuple[Site, Tree]] = {}
+        self._trees: dict[tuple[str, str], tuple[Site, Tree]] = {}
         self._display = Display()
         self._guard = threading.Lock()
         self._building = threading.Lock()
@@ -100,7 +101,7 @@ class Runner:
         home = self._home / f"{lane}-{contender.name}-{time.monotonic_ns()}"
         home.mkdir()
         try:
-            site, tree = self._tree(item.tree)
+            site, tree = self._tree(item.tree, contender.variant)
             with contextlib.ExitStack() as stack:
                 line = stack.enter_context(lines.up(item.line, lane, check=contender.is_remote))
                 if contender.is_remote:
@@ -132,19 +133,22 @@ class Runner:
             self._absent.append({"contender": contender, "scenario": scenario, "why": why})
         self._say(f"{contender}, {scenario}: not measured: {why}")
 
-    def _tree(self, name: str) -> tuple[Site, Tree]:
+    def _tree(self, name: str, variant: Variant) -> tuple[Site, Tree]:
+        """Returns a tree, built at the first call and published at the first in this variant."""
         with self._building:
-            if name not in self._trees:
+            if (name, variant.name) not in self._trees:
                 recipe = RECIPES[name]
-                self._say(f"building and publishing: {recipe.title}")
                 source = self._home / "trees" / name
-                source.parent.mkdir(exist_ok=True)
-                recipe.build(source)
-                site = Site(self._home / f"site-{name}", f"{name}.bench.example.org")
-                site.create()
+                if not source.exists():
+                    self._say(f"building: {recipe.title}")
+                    source.parent.mkdir(exist_ok=True)
+                    recipe.build(source)
+                self._say(f"publishing ({variant.name}): {recipe.title}")
+                site = Site(self._home / f"site-{name}-{variant.name}", f"{name}.bench.example.org")
+                site.create(variant.settings)
                 site.change(copy_into(source))
-                self._trees[name] = (site, site.tree(name, source))
-            return self._trees[name]
+                self._trees[name, variant.name] = (site, site.tree(name, source))
+            return self._trees[name, variant.name]
 
     def _note_line(self, line: lines.Line) -> None:
         key = line.key

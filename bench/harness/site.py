@@ -5,9 +5,10 @@ Owns making repositories and revisions. Serves and mounts nothing: contenders do
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.harness import ours
 from bench.harness.contender import Tree
@@ -47,10 +48,13 @@ class Site:
             raise CommandFailed(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
         return time.monotonic() - started
 
-    def create(self) -> None:
-        """Makes the repository, empty."""
+    def create(self, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Makes the repository, empty, with further lines in its server.conf."""
         self.home.mkdir(parents=True, exist_ok=True)
         self.server("mkfs", "-p", "-o", "root")
+        configuration = self.prefix / "etc" / "cvmfs" / "repositories.d" / self.fqrn / "server.conf"
+        with configuration.open("a", encoding="utf-8") as out:
+            out.writelines(f"{name}={value}\n" for name, value in settings.items())
 
     def change(self, work: Callable[[Path], object]) -> float:
         """Lets `work` change the tree in a transaction and returns the seconds of the publish."""
