@@ -7,14 +7,16 @@ import contextlib
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.contenders.cvmfs_client import CvmfsClient
 from bench.harness import ours
 from bench.harness.commands import Counts
 from bench.harness.contender import Client, Contender, Serving, Tree
+from bench.harness.variant import PACKS, PLAIN, Variant
 from bench.lab import servers
 from bench.lab.line import Line
 
@@ -31,8 +33,8 @@ def our_program() -> str:
 class _BehindSquid(CvmfsClient):
     """A client whose site's proxy is empty when its own cache is."""
 
-    def __init__(self, home: Path, line: Line, tree: Tree, url: str, program: str, squid: servers.Squid) -> None:
-        super().__init__(home, line, tree, url, program=program, proxy=squid.url)
+    def __init__(self, home: Path, line: Line, tree: Tree, url: str, way: "OverHttp", squid: servers.Squid) -> None:
+        super().__init__(home, line, tree, url, program=way.program(), proxy=squid.url, settings=way.settings)
         self._squid = squid
 
     def mount(self, *, empty_cache: bool) -> float:
@@ -41,6 +43,11 @@ class _BehindSquid(CvmfsClient):
             self.unmount()
             self._squid.start_empty()
         return super().mount(empty_cache=empty_cache)
+
+    def forget_content(self) -> None:
+        """Empties the proxy as well."""
+        super().forget_content()
+        self._squid.start_empty()
 
 
 class _Serving(Serving):
@@ -51,10 +58,11 @@ class _Serving(Serving):
         self.squid = servers.Squid(home, line) if way.has_squid else None
 
     def client(self, number: int = 0) -> Client:
-        home, program, url = self._home / f"client-{number}", self._way.program(), self._server.url
+        home, way, url = self._home / f"client-{number}", self._way, self._server.url
         if self.squid is not None:
-            return _BehindSquid(home, self._line, self._tree, url, program, self.squid)
-        return CvmfsClient(home, self._line, self._tree, url, program=program, options=self._way.options)
+            return _BehindSquid(home, self._line, self._tree, url, way, self.squid)
+        words = {"program": way.program(), "options": way.options}
+        return CvmfsClient(home, self._line, self._tree, url, **words, settings=way.settings)
 
     def served(self) -> Counts:
         """Returns what the server logged."""
@@ -66,9 +74,23 @@ class OverHttp(Contender):
 
     has_disk_cache = True
 
-    def __init__(self, name: str, server: StartServer, *, has_squid: bool = False, options: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        server: StartServer,
+        *,
+        has_squid: bool = False,
+        options: str = "",
+        learns: bool = False,
+        variant: Variant = PLAIN,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.name = name
         self.has_squid = has_squid
+        self.learns = learns
+        self.variant = variant
+        #: Further parameters of the client.
+        self.settings = settings
         #: Further mount options, each with a comma before it.
         self.options = options
         self._start_server = server
@@ -116,9 +138,12 @@ class Reference(OverHttp):
 
 
 ALL = (
-    OverHttp("nearfs", servers.nearfs_serve),
+    OverHttp("nearfs", servers.nearfs_serve, learns=True),
+    OverHttp("nearfs-packs", servers.nearfs_serve, learns=True, variant=PACKS),
+    OverHttp("nearfs-off", servers.nearfs_serve, settings={"NEARFS_PREFETCH": "no"}),
     OverHttp("nearfs-nginx", servers.nginx),
-    OverHttp("nearfs-squid", servers.nearfs_serve, has_squid=True),
+    OverHttp("nearfs-squid", servers.nearfs_serve, has_squid=True, learns=True),
+    OverHttp("nearfs-packs-squid", servers.nearfs_serve, has_squid=True, learns=True, variant=PACKS),
     OverHttp("nearfs-nginx-squid", servers.nginx, has_squid=True),
     Portable("portable", servers.nearfs_serve, options=",loop=python"),
     Reference("reference", servers.nginx),

@@ -38,8 +38,11 @@ CONTENDERS = {
     "nfs4-tuned": "NFSv4.2, tuned",
     "reference": "reference client",
     "nearfs": "nearfs",
+    "nearfs-packs": "nearfs, packs",
+    "nearfs-off": "nearfs, nothing ahead",
     "nearfs-nginx": "nearfs from nginx",
     "nearfs-squid": "nearfs through Squid",
+    "nearfs-packs-squid": "nearfs, packs, through Squid",
     "nearfs-nginx-squid": "nearfs from nginx through Squid",
     "portable": "nearfs, portable loop",
     "guest-nearfs": "nearfs in the guest",
@@ -54,6 +57,8 @@ _HEADINGS = {
     "requests": "requests",
     "fetched_bytes": "bytes",
     "upcalls": "upcalls",
+    "needed_bytes": "bytes needed",
+    "unused_bytes": "bytes in vain",
     "wire_bytes": "bytes on the line",
     "server_requests": "requests at the server",
     "server_bytes": "bytes from the server",
@@ -110,9 +115,9 @@ class Board:
                 return cell
         return None
 
-    def stall(self, scenario: str, contender: str, line: LineKey) -> float | None:
+    def stall(self, scenario: str, contender: str, line: LineKey, state: str = "cold") -> float | None:
         """Returns the stall of a scenario in round trips; None without both runs, or on too short a line."""
-        cold, hot = self.cell(scenario, contender, "cold", line), self.cell(scenario, contender, "hot", line)
+        cold, hot = self.cell(scenario, contender, state, line), self.cell(scenario, contender, "hot", line)
         return stall(cold, hot) if cold is not None and hot is not None and line.rtt_ms >= MIN_STALL_RTT_MS else None
 
 

@@ -9,9 +9,13 @@ Owns the schema that `machine.write_result` keeps, `compare` and `report` read. 
                 "fetched_bytes": 1200000, "upcalls": 3000, "wire_bytes": 1500000, ...}], "notes": ["..."]}],
      "absent": [{"contender": "reference", "why": "..."}]}
 
-`rtt_ms`, `rate_mbit` and `loss` are null in cells where nothing crosses a line. A sample's values are null where they
-are not known; scenarios may add values of their own (`first_byte_s`, `mib_per_s`, `p50_us`, ...), all numbers, and one
-`histogram` ([[upper bound in us, count], ...]). Single-threaded.
+States are `mount`; `cold`: all caches empty; `seen`: as cold, but what the client learned of earlier runs is there;
+`warm`: the disk cache is filled, the kernel's are empty; `hot`. `rtt_ms`, `rate_mbit` and `loss` are null in cells
+where nothing crosses a line. A sample's values are null where they are not known. Where a client counts what it fetches
+ahead, samples of the first run of a mount have `needed_bytes` and `unused_bytes` (what was asked for, and what was
+fetched in vain, since the mount began) and the client's `prefetch_...` counters. Scenarios may add values of their own
+(`first_byte_s`, `mib_per_s`, `p50_us`, ...), all numbers, and one `histogram` ([[upper bound in us, count], ...]).
+Single-threaded.
 """
 
 import statistics
@@ -19,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = 1
-STATES = ("mount", "cold", "warm", "hot")
+STATES = ("mount", "cold", "seen", "warm", "hot")
 
 Sample = dict[str, Any]
 
