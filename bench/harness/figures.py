@@ -18,14 +18,21 @@ SCENARIOS = {
     "json-tool": "python3 -m json.tool",
     "module-avail": "module avail",
     "package-import": "import sympy, 1,600 files",
+    "sourced-shell": "Shell that sources 200 files",
     "stat-storm": "git status over 1,200 files",
     "find": "find -size over 1,200 files",
     "tar": "tar of 240 small files",
     "small-opens": "Open, read and close 240 small files",
+    "one-of-each": "One small file of each of 250 directories",
+    "random-access": "250 small files anywhere among 30,000",
     "big-file-sequential": "Read of 1 GiB in order",
     "big-file-random": "50 random reads in 1 GiB",
     "huge-directory": "ls -l of 200,000 entries",
     "ten-clients": "json.tool on ten clients at once",
+    "ten-programs": "Ten different programs at once",
+    "untuned-1": "perl with 20 modules",
+    "untuned-2": "docutils, a document to HTML",
+    "untuned-3": "g++ with 20 headers",
     "new-revision": "Mount and module avail after a change of 10 modulefiles",
     "publish-30000": "Publish of 30,000 small files",
     "publish-one-file": "Publish of a change of one file",
@@ -64,7 +71,7 @@ _HEADINGS = {
     "server_bytes": "bytes from the server",
     "mib_per_s": "MiB/s",
 }
-_UNITS = {"_s": " (s)", "_us": " (µs)", "_ns": " (ns)", "_bytes": " (bytes)"}
+_UNITS = {"_s": " (s)", "_ms": " (ms)", "_us": " (µs)", "_ns": " (ns)", "_bytes": " (bytes)"}
 
 
 class Board:

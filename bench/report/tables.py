@@ -34,7 +34,7 @@ _HEADLINE_STATES = ("cold", "warm", "hot")
 _SHORT = {"json-tool": "json.tool", "module-avail": "module avail"}
 _COUNTS = ("requests", "fetched_bytes", "upcalls", "wire_bytes")
 # Too many for a table: in the results only.
-_UNSHOWN = ("prefetch_",)
+_UNSHOWN = ("prefetch_", "program_")
 _BASE = {"wall_s", "user_s", "system_s", "histogram", *_COUNTS}
 
 
