@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,11 +17,12 @@ from bench.contenders.cvmfs_client import CvmfsClient
 from bench.harness import ours
 from bench.harness.commands import Counts
 from bench.harness.contender import Client, Contender, Serving, Tree
-from bench.harness.variant import PACKS, PLAIN, Variant
+from bench.harness.variant import BUNDLES, PACKS, PLAIN, Variant
 from bench.lab import servers
 from bench.lab.line import Line
 
 REFERENCE_VARIABLE = "BENCH_REFERENCE_CVMFS2"
+_ASK_LIMIT_S = 60.0
 
 StartServer = Callable[[Path, Line, Path], AbstractContextManager[servers.WebServer]]
 
@@ -113,6 +115,19 @@ class OverHttp(Contender):
                     serving.squid.stop()
 
 
+class Bundled(OverHttp):
+    """A repository in which what programs read was recorded."""
+
+    def __init__(self, name: str, *, has_squid: bool = False) -> None:
+        super().__init__(name, servers.nearfs_serve, has_squid=has_squid, learns=True, variant=BUNDLES)
+
+    def missing(self) -> str | None:
+        """Says whether this build cannot record."""
+        command = [str(ours.BIN / "nearfs"), "bundle", "--help"]
+        done = subprocess.run(command, capture_output=True, timeout=_ASK_LIMIT_S, check=False)
+        return "this build of nearfs has no command `bundle`" if done.returncode else None
+
+
 class Portable(OverHttp):
     """Our engine under the Python loop."""
 
@@ -140,10 +155,12 @@ class Reference(OverHttp):
 ALL = (
     OverHttp("nearfs", servers.nearfs_serve, learns=True),
     OverHttp("nearfs-packs", servers.nearfs_serve, learns=True, variant=PACKS),
+    Bundled("nearfs-bundles"),
     OverHttp("nearfs-off", servers.nearfs_serve, settings={"NEARFS_PREFETCH": "no"}),
     OverHttp("nearfs-nginx", servers.nginx),
     OverHttp("nearfs-squid", servers.nearfs_serve, has_squid=True, learns=True),
     OverHttp("nearfs-packs-squid", servers.nearfs_serve, has_squid=True, learns=True, variant=PACKS),
+    Bundled("nearfs-bundles-squid", has_squid=True),
     OverHttp("nearfs-nginx-squid", servers.nginx, has_squid=True),
     Portable("portable", servers.nearfs_serve, options=",loop=python"),
     Reference("reference", servers.nginx),

@@ -46,10 +46,12 @@ CONTENDERS = {
     "reference": "reference client",
     "nearfs": "nearfs",
     "nearfs-packs": "nearfs, packs",
+    "nearfs-bundles": "nearfs, bundles",
     "nearfs-off": "nearfs, nothing ahead",
     "nearfs-nginx": "nearfs from nginx",
     "nearfs-squid": "nearfs through Squid",
     "nearfs-packs-squid": "nearfs, packs, through Squid",
+    "nearfs-bundles-squid": "nearfs, bundles, through Squid",
     "nearfs-nginx-squid": "nearfs from nginx through Squid",
     "portable": "nearfs, portable loop",
     "guest-nearfs": "nearfs in the guest",
@@ -121,6 +123,17 @@ class Board:
             if cell is not None:
                 return cell
         return None
+
+    def mount_stall(self, contender: str, line: LineKey) -> float | None:
+        """Returns the round trips of a mount: what it takes longer than over a line that is shorter by so much.
+
+        None without a shorter line; the shortest one takes the least away.
+        """
+        lines = [at for at in self.lines("mount", *TALK) if at.loss == 0 and self.mount(contender, at)]
+        base = min(lines, key=lambda at: at.rtt_ms, default=line)
+        apart_ms = line.rtt_ms - base.rtt_ms
+        far, near = (cell.median() if cell else None for cell in (self.mount(contender, at) for at in (line, base)))
+        return (far - near) * 1000 / apart_ms if far and near and apart_ms >= MIN_STALL_RTT_MS else None
 
     def stall(self, scenario: str, contender: str, line: LineKey, state: str = "cold") -> float | None:
         """Returns the stall of a scenario in round trips; None without both runs, or on too short a line."""

@@ -2,7 +2,7 @@
 
 Owns the schema that `machine.write_result` keeps, `compare` and `report` read. Schema 1:
 
-    {"schema": 1, "machine": {...}, "profile": "quick" | "full" | "custom", "took_s": 512.3,
+    {"schema": 1, "machine": {...}, "profile": "quick" | "cold" | "full" | "custom", "took_s": 512.3,
      "lines": [{"rtt_ms": 50, "rate_mbit": 100, "loss": 0, "measured_rtt_ms": 50.3, "measured_rate_mbit": 99.1}],
      "cells": [{"scenario": "module-avail", "contender": "nearfs", "state": "cold", "rtt_ms": 50, "rate_mbit": 100,
                 "loss": 0, "samples": [{"wall_s": 53.1, "user_s": 0.8, "system_s": 0.2, "requests": 1001,

@@ -1,8 +1,9 @@
 """Executes a plan: trees, lines and servers are made as they are needed, samples become cells, cells a result.
 
 Owns the order and what happens when something cannot be measured: it is said, kept in the result, and the rest goes on.
-Items that mostly wait for a long line are measured side by side, each over a line of its own; everything else runs
-alone. The main thread and one thread for each patient item; cells are guarded by one lock.
+Items that mostly wait for a long line are measured side by side, each over a line of its own: before everything else if
+the plan begins with one, after it otherwise. Everything else runs alone. The main thread and one thread for each
+patient item; cells are guarded by one lock.
 """
 
 import contextlib
@@ -57,10 +58,12 @@ class Runner:
         alone = [item for item in items if not item.is_patient]
         with self._display:
             self._display.start(sum(len(item.scenarios) for item in alone) + bool(patient))
-            if patient:
+            if patient and items[0].is_patient:
                 self._side_by_side(patient)
             for item in alone:
                 self._item(item, "line", 1)
+            if patient and not items[0].is_patient:
+                self._side_by_side(patient)
         payload = self.result(time.monotonic() - started)
         reasons = ((f"{entry['contender']}, {entry['scenario']}".rstrip(", "), entry["why"]) for entry in self._absent)
         summary(list(self._cells.values()), list(reasons))
@@ -147,6 +150,9 @@ class Runner:
                 site = Site(self._home / f"site-{name}-{variant.name}", f"{name}.bench.example.org")
                 site.create(variant.settings)
                 site.change(copy_into(source))
+                for scenario in scenarios.ALL.values():
+                    if variant.has_bundles and scenario.is_recorded and scenario.tree == name and scenario.command:
+                        site.record(scenario.command(source))
                 self._trees[name, variant.name] = (site, site.tree(name, source))
             return self._trees[name, variant.name]
 

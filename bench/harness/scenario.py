@@ -64,6 +64,8 @@ class Scenario:
     only: frozenset[str] | None = None
     #: The command that it runs, where it runs one: told where the plain tree lies, for what it must know of it.
     command: Callable[[Path], Command] | None = None
+    #: True for a program that a publisher would record, for a tree that is published with bundles.
+    is_recorded: bool = False
 
 
 class Tally:
@@ -126,6 +128,8 @@ def of_command(
     command: Callable[[Path], Command],
     check: Callable[[Run], None],
     figures: Callable[[Run], Sample] = lambda _run: {},
+    *,
+    is_recorded: bool = False,
 ) -> Scenario:
     """Returns the scenario that runs one command cold, hot, warm (where there is a disk cache) and seen.
 
@@ -166,7 +170,7 @@ def of_command(
         finally:
             client.close()
 
-    return Scenario(name, tree, measure, command=command)
+    return Scenario(name, tree, measure, command=command, is_recorded=is_recorded)
 
 
 def said(text: str) -> Callable[[Run], None]:

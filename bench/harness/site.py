@@ -4,6 +4,7 @@ Owns making repositories and revisions. Serves and mounts nothing: contenders do
 """
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bench.harness import ours
+from bench.harness.commands import Command
 from bench.harness.contender import Tree
 from bench.harness.processes import CommandFailed
 
@@ -61,6 +63,16 @@ class Site:
         self.server("transaction")
         work(self.union)
         return self.server("publish")
+
+    def record(self, command: Command) -> None:
+        """Runs a command over the published tree and publishes what it read as a bundle."""
+        with tempfile.TemporaryDirectory(dir=self.home) as scratch:
+            filled = command.at(str(self.union), scratch)
+            environment = [f"{name}={value}" for name, value in filled.environment.items()]
+            words = ["nearfs", "bundle", "publish", self.fqrn, "--", "env", "-i", *environment, *filled.argv]
+            done = ours.run(words, self.prefix, COMMAND_LIMIT_S, filled.stdin)
+        if done.returncode:
+            raise CommandFailed(f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")
 
     def tree(self, name: str, source: Path) -> Tree:
         """Returns what contenders take: `source` has the same content as the repository."""

@@ -14,9 +14,10 @@ class Variant:
     name: str
     #: What stands in server.conf before the tree is published.
     settings: Mapping[str, str] = field(default_factory=dict)
-    #: True where what the scenarios' commands read is recorded and published with the tree.
+    #: True where what programs read is recorded and published with the tree (`Scenario.is_recorded`).
     has_bundles: bool = False
 
 
 PLAIN = Variant("plain")
 PACKS = Variant("packs", {"NEARFS_PACKS": "true"})
+BUNDLES = Variant("bundles", PACKS.settings, has_bundles=True)

@@ -25,7 +25,7 @@ from bench.harness.grid import Grid
 from bench.harness.result import STATES, Cell, LineKey, Sample
 from bench.harness.results_file import Result
 
-HEADLINE_CONTENDERS = ("nfs3", "nfs4", "reference", "nearfs", "guest-local", "local")
+HEADLINE_CONTENDERS = ("nfs3", "nfs4", "reference", "nearfs", "nearfs-packs", "nearfs-bundles", "guest-local", "local")
 HEADLINE_RTT_MS, HEADLINE_RATE_MBIT = 50, 100
 
 _TALK_STATES = ("cold", "seen", "warm", "hot")
