@@ -12,7 +12,7 @@ export PIP_QUIET := 1
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test lint demo bench bench-full bench-micro wheel clean
+.PHONY: help setup build test lint demo bench bench-cold bench-full bench-micro wheel clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ lint: ## Run formatters, linters, type and layer checks
 bench: build ## Measure against NFS and others over an emulated line: a quarter of an hour, as root
 	@ci/setup
 	@$(PYTHON) -m bench.run $(ARGS)
+
+bench-cold: build ## Measure cold starts: programs, proxies, what is fetched in vain; over half an hour, as root
+	@ci/setup
+	@$(PYTHON) -m bench.run --profile cold $(ARGS)
 
 bench-full: build ## Measure everything: more lines, contenders and scenarios; over an hour
 	@ci/setup

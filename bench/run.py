@@ -1,7 +1,7 @@
-"""`make bench` and `make bench-full`: measures, prints a table, keeps the result with the machine block.
+"""`make bench` and its like: measures, prints a table, keeps the result with the machine block.
 
-`python -m bench.run [--profile quick|full] [--scenario NAME]... [--contender NAME]... [--rtt MS]... [--dry-run]`. Needs
-root. Refuses a debug build of the engine, whose figures would mean nothing. Everything runs in a private place
+`python -m bench.run [--profile quick|cold|full] [--scenario NAME]... [--contender NAME]... [--rtt MS]... [--dry-run]`.
+Needs root. Refuses a debug build of the engine, whose figures would mean nothing. Everything runs in a private place
 (`harness.enclosure`) of which nothing is left, at Ctrl-C or a kill either.
 """
 
@@ -20,7 +20,7 @@ from bench.harness.result import LineKey
 from bench.harness.scenario import Effort
 from bench.lab.line import LineError, relay_program
 
-PROFILES = {"quick": plan.quick, "full": plan.full}
+PROFILES = {"quick": plan.quick, "cold": plan.cold, "full": plan.full}
 
 
 def parser() -> argparse.ArgumentParser:

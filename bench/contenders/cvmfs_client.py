@@ -1,14 +1,17 @@
 """A client of a CernVM-FS repository at the near end of a line, by its command: `cvmfs2 -o config=FILE FQRN POINT`.
 
 Owns its configuration, cache and mounts. The command is ours or the reference system's: both take the same words and
-the same file. Counts come from the mount's own attributes, read before each unmount.
+the same file. Counts come from the mount's own attributes, read before each unmount. One thread a client.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.contenders.on_host import HostClient
 from bench.harness import processes
@@ -18,13 +21,26 @@ from bench.lab.line import Line
 
 _MOUNT_LIMIT_S = 300.0
 _GONE_LIMIT_S = 60.0
+# What waits for its turn is bounded, and so is this: over a slow line it may be a megabyte.
+_LANDING_LIMIT_S, _LANDING_STEP_S = 5.0, 0.02
+#: The directory in a cache that holds what was learned of programs.
+_LEARNED = "traces"
 
 
 class CvmfsClient(HostClient):
     """One client process with a cache directory of its own."""
 
     def __init__(
-        self, home: Path, line: Line, tree: Tree, url: str, *, program: str, proxy: str = "DIRECT", options: str = ""
+        self,
+        home: Path,
+        line: Line,
+        tree: Tree,
+        url: str,
+        *,
+        program: str,
+        proxy: str = "DIRECT",
+        options: str = "",
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__(home)
         self._line = line
@@ -39,7 +55,8 @@ class CvmfsClient(HostClient):
         self._configuration.write_text(
             f"CVMFS_SERVER_URL={url}/cvmfs/{tree.fqrn}\nCVMFS_HTTP_PROXY={proxy}\n"
             f"CVMFS_PUBLIC_KEY={tree.public_key}\nCVMFS_CACHE_BASE={self._cache}\n"
-            "CVMFS_SHARED_CACHE=no\nCVMFS_QUOTA_LIMIT=-1\nCVMFS_CLAIM_OWNERSHIP=no\n",
+            "CVMFS_SHARED_CACHE=no\nCVMFS_QUOTA_LIMIT=-1\nCVMFS_CLAIM_OWNERSHIP=no\n"
+            + "".join(f"{name}={value}\n" for name, value in settings.items()),
             "utf-8",
         )
 
@@ -88,20 +105,45 @@ class CvmfsClient(HostClient):
                 raise processes.CommandFailed(f"the client of {self._point} does not end")
             time.sleep(0.01)
 
+    def forget_content(self) -> None:
+        """Unmounts and removes all that the cache has beside what was learned."""
+        self.unmount()
+        for folder, _, names in os.walk(self._cache, topdown=False):
+            if _LEARNED in Path(folder).relative_to(self._cache).parts:
+                continue
+            for name in names:
+                (Path(folder) / name).unlink()
+            with contextlib.suppress(OSError):  # what was learned lies in it
+                Path(folder).rmdir()
+
     def counts(self) -> Counts:
         """Returns counts over all mounts of this client."""
         if not os.path.ismount(self._point):
             return self._earlier
         return _sum(self._earlier, _counts_of(self._point))
 
+    def ahead(self) -> Mapping[str, int]:
+        """Returns the present mount's counters once nothing that was fetched ahead is under way."""
+        deadline = time.monotonic() + _LANDING_LIMIT_S
+        while (counters := _counters_of(self._point)).get("prefetch_pending_bytes") and time.monotonic() < deadline:
+            time.sleep(_LANDING_STEP_S)
+        return counters
 
-def _counts_of(point: Path) -> Counts:
+
+def _counters_of(point: Path) -> Mapping[str, int]:
+    """Returns what our client counts; nothing of the reference system's."""
     try:
         lines = os.getxattr(point, "user.nearfs_counters").decode("ascii").splitlines()
-    except OSError:  # the reference system's client: it counts objects and kilobytes, and no upcalls
+    except OSError:
+        return {}
+    return {name: int(value) for name, value in (line.split(",") for line in lines)}
+
+
+def _counts_of(point: Path) -> Counts:
+    counters = _counters_of(point)
+    if not counters:  # the reference system's client: it counts objects and kilobytes, and no upcalls
         objects, kilobytes = (int(os.getxattr(point, f"user.{name}")) for name in ("ndownload", "rx"))
         return Counts(objects, kilobytes * 1024, None)
-    counters = {name: int(value) for name, value in (line.split(",") for line in lines)}
     upcalls = [value for name, value in counters.items() if name.startswith("upcall_") and name != "upcall_forget"]
     return Counts(counters["requests"], counters["request_bytes"], sum(upcalls) if upcalls else None)
 

@@ -7,18 +7,22 @@ import contextlib
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.contenders.cvmfs_client import CvmfsClient
 from bench.harness import ours
 from bench.harness.commands import Counts
 from bench.harness.contender import Client, Contender, Serving, Tree
+from bench.harness.variant import BUNDLES, PACKS, PLAIN, Variant
 from bench.lab import servers
 from bench.lab.line import Line
 
 REFERENCE_VARIABLE = "BENCH_REFERENCE_CVMFS2"
+_ASK_LIMIT_S = 60.0
 
 StartServer = Callable[[Path, Line, Path], AbstractContextManager[servers.WebServer]]
 
@@ -31,8 +35,8 @@ def our_program() -> str:
 class _BehindSquid(CvmfsClient):
     """A client whose site's proxy is empty when its own cache is."""
 
-    def __init__(self, home: Path, line: Line, tree: Tree, url: str, program: str, squid: servers.Squid) -> None:
-        super().__init__(home, line, tree, url, program=program, proxy=squid.url)
+    def __init__(self, home: Path, line: Line, tree: Tree, url: str, way: "OverHttp", squid: servers.Squid) -> None:
+        super().__init__(home, line, tree, url, program=way.program(), proxy=squid.url, settings=way.settings)
         self._squid = squid
 
     def mount(self, *, empty_cache: bool) -> float:
@@ -41,6 +45,11 @@ class _BehindSquid(CvmfsClient):
             self.unmount()
             self._squid.start_empty()
         return super().mount(empty_cache=empty_cache)
+
+    def forget_content(self) -> None:
+        """Empties the proxy as well."""
+        super().forget_content()
+        self._squid.start_empty()
 
 
 class _Serving(Serving):
@@ -51,10 +60,11 @@ class _Serving(Serving):
         self.squid = servers.Squid(home, line) if way.has_squid else None
 
     def client(self, number: int = 0) -> Client:
-        home, program, url = self._home / f"client-{number}", self._way.program(), self._server.url
+        home, way, url = self._home / f"client-{number}", self._way, self._server.url
         if self.squid is not None:
-            return _BehindSquid(home, self._line, self._tree, url, program, self.squid)
-        return CvmfsClient(home, self._line, self._tree, url, program=program, options=self._way.options)
+            return _BehindSquid(home, self._line, self._tree, url, way, self.squid)
+        words = {"program": way.program(), "options": way.options}
+        return CvmfsClient(home, self._line, self._tree, url, **words, settings=way.settings)
 
     def served(self) -> Counts:
         """Returns what the server logged."""
@@ -66,9 +76,23 @@ class OverHttp(Contender):
 
     has_disk_cache = True
 
-    def __init__(self, name: str, server: StartServer, *, has_squid: bool = False, options: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        server: StartServer,
+        *,
+        has_squid: bool = False,
+        options: str = "",
+        learns: bool = False,
+        variant: Variant = PLAIN,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.name = name
         self.has_squid = has_squid
+        self.learns = learns
+        self.variant = variant
+        #: Further parameters of the client.
+        self.settings = settings
         #: Further mount options, each with a comma before it.
         self.options = options
         self._start_server = server
@@ -89,6 +113,19 @@ class OverHttp(Contender):
             finally:
                 if serving.squid is not None:
                     serving.squid.stop()
+
+
+class Bundled(OverHttp):
+    """A repository in which what programs read was recorded."""
+
+    def __init__(self, name: str, *, has_squid: bool = False) -> None:
+        super().__init__(name, servers.nearfs_serve, has_squid=has_squid, learns=True, variant=BUNDLES)
+
+    def missing(self) -> str | None:
+        """Says whether this build cannot record."""
+        command = [str(ours.BIN / "nearfs"), "bundle", "--help"]
+        done = subprocess.run(command, capture_output=True, timeout=_ASK_LIMIT_S, check=False)
+        return "this build of nearfs has no command `bundle`" if done.returncode else None
 
 
 class Portable(OverHttp):
@@ -116,9 +153,14 @@ class Reference(OverHttp):
 
 
 ALL = (
-    OverHttp("nearfs", servers.nearfs_serve),
+    OverHttp("nearfs", servers.nearfs_serve, learns=True),
+    OverHttp("nearfs-packs", servers.nearfs_serve, learns=True, variant=PACKS),
+    Bundled("nearfs-bundles"),
+    OverHttp("nearfs-off", servers.nearfs_serve, settings={"NEARFS_PREFETCH": "no"}),
     OverHttp("nearfs-nginx", servers.nginx),
-    OverHttp("nearfs-squid", servers.nearfs_serve, has_squid=True),
+    OverHttp("nearfs-squid", servers.nearfs_serve, has_squid=True, learns=True),
+    OverHttp("nearfs-packs-squid", servers.nearfs_serve, has_squid=True, learns=True, variant=PACKS),
+    Bundled("nearfs-bundles-squid", has_squid=True),
     OverHttp("nearfs-nginx-squid", servers.nginx, has_squid=True),
     Portable("portable", servers.nearfs_serve, options=",loop=python"),
     Reference("reference", servers.nginx),

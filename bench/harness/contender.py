@@ -7,11 +7,12 @@ one thread a client.
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.harness.commands import Command, Counts, Run
+from bench.harness.variant import PLAIN, Variant
 from bench.lab.line import Line
 
 
@@ -58,6 +59,17 @@ class Client(ABC):
     def counts(self) -> Counts:
         """Returns what this client asked since it was made, over all its mounts."""
 
+    def forget_content(self) -> None:
+        """Unmounts and empties the disk cache, but keeps what was learned of programs; for contenders that learn."""
+        raise NotImplementedError
+
+    def ahead(self) -> Mapping[str, int]:
+        """Returns the counters of what the present mount fetched ahead of demand, once nothing of it is under way.
+
+        Waits a bounded time for that. Empty where the client does not count such things.
+        """
+        return {}
+
     @abstractmethod
     def close(self) -> None:
         """Unmounts and ends what belongs to the client."""
@@ -74,6 +86,10 @@ class Contender(ABC):
     is_remote: bool = True
     #: True where a disk cache outlives a mount; without, "warm" is no state of its own.
     has_disk_cache: bool = False
+    #: True where a client remembers what programs read, beside its cache; without, "seen" is no state of its own.
+    learns: bool = False
+    #: In which way its tree is published.
+    variant: Variant = PLAIN
     #: True where over a long line it does little but wait, so that several may be measured side by side.
     waits: bool = False
 

@@ -18,14 +18,21 @@ SCENARIOS = {
     "json-tool": "python3 -m json.tool",
     "module-avail": "module avail",
     "package-import": "import sympy, 1,600 files",
+    "sourced-shell": "Shell that sources 200 files",
     "stat-storm": "git status over 1,200 files",
     "find": "find -size over 1,200 files",
     "tar": "tar of 240 small files",
     "small-opens": "Open, read and close 240 small files",
+    "one-of-each": "One small file of each of 250 directories",
+    "random-access": "250 small files anywhere among 30,000",
     "big-file-sequential": "Read of 1 GiB in order",
     "big-file-random": "50 random reads in 1 GiB",
     "huge-directory": "ls -l of 200,000 entries",
     "ten-clients": "json.tool on ten clients at once",
+    "ten-programs": "Ten different programs at once",
+    "untuned-1": "perl with 20 modules",
+    "untuned-2": "docutils, a document to HTML",
+    "untuned-3": "g++ with 20 headers",
     "new-revision": "Mount and module avail after a change of 10 modulefiles",
     "publish-30000": "Publish of 30,000 small files",
     "publish-one-file": "Publish of a change of one file",
@@ -38,8 +45,13 @@ CONTENDERS = {
     "nfs4-tuned": "NFSv4.2, tuned",
     "reference": "reference client",
     "nearfs": "nearfs",
+    "nearfs-packs": "nearfs, packs",
+    "nearfs-bundles": "nearfs, bundles",
+    "nearfs-off": "nearfs, nothing ahead",
     "nearfs-nginx": "nearfs from nginx",
     "nearfs-squid": "nearfs through Squid",
+    "nearfs-packs-squid": "nearfs, packs, through Squid",
+    "nearfs-bundles-squid": "nearfs, bundles, through Squid",
     "nearfs-nginx-squid": "nearfs from nginx through Squid",
     "portable": "nearfs, portable loop",
     "guest-nearfs": "nearfs in the guest",
@@ -54,12 +66,14 @@ _HEADINGS = {
     "requests": "requests",
     "fetched_bytes": "bytes",
     "upcalls": "upcalls",
+    "needed_bytes": "bytes needed",
+    "unused_bytes": "bytes in vain",
     "wire_bytes": "bytes on the line",
     "server_requests": "requests at the server",
     "server_bytes": "bytes from the server",
     "mib_per_s": "MiB/s",
 }
-_UNITS = {"_s": " (s)", "_us": " (µs)", "_ns": " (ns)", "_bytes": " (bytes)"}
+_UNITS = {"_s": " (s)", "_ms": " (ms)", "_us": " (µs)", "_ns": " (ns)", "_bytes": " (bytes)"}
 
 
 class Board:
@@ -110,9 +124,20 @@ class Board:
                 return cell
         return None
 
-    def stall(self, scenario: str, contender: str, line: LineKey) -> float | None:
+    def mount_stall(self, contender: str, line: LineKey) -> float | None:
+        """Returns the round trips of a mount: what it takes longer than over a line that is shorter by so much.
+
+        None without a shorter line; the shortest one takes the least away.
+        """
+        lines = [at for at in self.lines("mount", *TALK) if at.loss == 0 and self.mount(contender, at)]
+        base = min(lines, key=lambda at: at.rtt_ms, default=line)
+        apart_ms = line.rtt_ms - base.rtt_ms
+        far, near = (cell.median() if cell else None for cell in (self.mount(contender, at) for at in (line, base)))
+        return (far - near) * 1000 / apart_ms if far and near and apart_ms >= MIN_STALL_RTT_MS else None
+
+    def stall(self, scenario: str, contender: str, line: LineKey, state: str = "cold") -> float | None:
         """Returns the stall of a scenario in round trips; None without both runs, or on too short a line."""
-        cold, hot = self.cell(scenario, contender, "cold", line), self.cell(scenario, contender, "hot", line)
+        cold, hot = self.cell(scenario, contender, state, line), self.cell(scenario, contender, "hot", line)
         return stall(cold, hot) if cold is not None and hot is not None and line.rtt_ms >= MIN_STALL_RTT_MS else None
 
 

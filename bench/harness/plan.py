@@ -1,4 +1,4 @@
-"""What is measured: the profiles of `make bench` and `make bench-full`, and what the command line asks for.
+"""What is measured: the profiles of `make bench` and the like, and what the command line asks for.
 
 Owns the choice alone. A plan is a value: `--dry-run` prints it, the runner executes it.
 """
@@ -22,6 +22,11 @@ NFS = ("nfs3", "nfs4")
 TUNED = ("nfs3-tuned", "nfs4-tuned")
 GUEST = ("guest-nearfs", "guest-local")
 BOUNDS = ("local", "squashfuse")
+AHEAD = ("nearfs", "nearfs-packs", "nearfs-bundles")
+AHEAD_SQUID = ("nearfs-squid", "nearfs-packs-squid", "nearfs-bundles-squid")
+PROGRAMS = ("sourced-shell", "package-import")
+IN_VAIN = ("one-of-each", "random-access", "find", "tar", "stat-storm")
+UNTUNED = ("untuned-1", "untuned-2", "untuned-3")
 
 _OFTEN, _ONCE, _THRICE = Effort(5, 60), Effort(1, 0), Effort(3, 240)
 
@@ -77,6 +82,30 @@ def full() -> list[tuple[tuple[str, ...], tuple[str, ...], LineKey, Effort]]:
     blocks += [(TALK, ("nearfs", "reference"), LineKey(rtt_ms, 100), _THRICE) for rtt_ms in (10, 150)]
     blocks += [(TALK, ("nearfs", "reference"), LineKey(50, rate), _THRICE) for rate in (20, 1000)]
     return blocks
+
+
+def cold() -> list[tuple[tuple[str, ...], tuple[str, ...], LineKey, Effort]]:
+    """Returns the blocks of what starts of programs cost from nothing: half an hour, then NFS.
+
+    What decides comes first: the programs of the goals directly, what stands against them, through a proxy; then what
+    fetching ahead costs others, and what it costs in vain; then the longer line.
+    """
+    slow = LineKey(50, 20)
+    return [
+        (TALK, AHEAD, L50, Effort(5, 45)),
+        (TALK, ("nearfs-off", "reference"), L50, _ONCE),
+        (TALK, AHEAD_SQUID, L50, Effort(3, 30)),
+        (("ten-programs",), ("nearfs", "nearfs-packs", "nearfs-bundles", "nearfs-off"), slow, Effort(2, 60)),
+        (PROGRAMS, AHEAD, L50, Effort(3, 30)),
+        (IN_VAIN, ("nearfs", "nearfs-packs"), L50, Effort(2, 15)),
+        (TALK, AHEAD, L100, Effort(3, 30)),
+        (TALK, AHEAD_SQUID, L100, _ONCE),
+        (("mount",), (*AHEAD, *AHEAD_SQUID, "nearfs-off", "reference"), SHORT, Effort(3, 10)),
+        (UNTUNED, ("nearfs", "nearfs-packs", "nearfs-off"), L50, Effort(2, 20)),
+        (PROGRAMS, ("nearfs-off",), L50, _ONCE),
+        (TALK, ("nearfs-off", "reference"), L100, _ONCE),
+        (("module-avail",), (*NFS, "guest-nearfs"), L50, _ONCE),
+    ]
 
 
 def items(

@@ -2,16 +2,20 @@
 
 Owns the schema that `machine.write_result` keeps, `compare` and `report` read. Schema 1:
 
-    {"schema": 1, "machine": {...}, "profile": "quick" | "full" | "custom", "took_s": 512.3,
+    {"schema": 1, "machine": {...}, "profile": "quick" | "cold" | "full" | "custom", "took_s": 512.3,
      "lines": [{"rtt_ms": 50, "rate_mbit": 100, "loss": 0, "measured_rtt_ms": 50.3, "measured_rate_mbit": 99.1}],
      "cells": [{"scenario": "module-avail", "contender": "nearfs", "state": "cold", "rtt_ms": 50, "rate_mbit": 100,
                 "loss": 0, "samples": [{"wall_s": 53.1, "user_s": 0.8, "system_s": 0.2, "requests": 1001,
                 "fetched_bytes": 1200000, "upcalls": 3000, "wire_bytes": 1500000, ...}], "notes": ["..."]}],
      "absent": [{"contender": "reference", "why": "..."}]}
 
-`rtt_ms`, `rate_mbit` and `loss` are null in cells where nothing crosses a line. A sample's values are null where they
-are not known; scenarios may add values of their own (`first_byte_s`, `mib_per_s`, `p50_us`, ...), all numbers, and one
-`histogram` ([[upper bound in us, count], ...]). Single-threaded.
+States are `mount`; `cold`: all caches empty; `seen`: as cold, but what the client learned of earlier runs is there;
+`warm`: the disk cache is filled, the kernel's are empty; `hot`. `rtt_ms`, `rate_mbit` and `loss` are null in cells
+where nothing crosses a line. A sample's values are null where they are not known. Where a client counts what it fetches
+ahead, samples of the first run of a mount have `needed_bytes` and `unused_bytes` (what was asked for, and what was
+fetched in vain, since the mount began) and the client's `prefetch_...` counters. Scenarios may add values of their own
+(`first_byte_s`, `mib_per_s`, `p50_us`, ...), all numbers, and one `histogram` ([[upper bound in us, count], ...]).
+Single-threaded.
 """
 
 import statistics
@@ -19,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = 1
-STATES = ("mount", "cold", "warm", "hot")
+STATES = ("mount", "cold", "seen", "warm", "hot")
 
 Sample = dict[str, Any]
 

@@ -1,8 +1,9 @@
 """Executes a plan: trees, lines and servers are made as they are needed, samples become cells, cells a result.
 
 Owns the order and what happens when something cannot be measured: it is said, kept in the result, and the rest goes on.
-Items that mostly wait for a long line are measured side by side, each over a line of its own; everything else runs
-alone. The main thread and one thread for each patient item; cells are guarded by one lock.
+Items that mostly wait for a long line are measured side by side, each over a line of its own: before everything else if
+the plan begins with one, after it otherwise. Everything else runs alone. The main thread and one thread for each
+patient item; cells are guarded by one lock.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ from bench.harness.processes import CommandFailed
 from bench.harness.result import SCHEMA, Cell, LineKey, Sample
 from bench.harness.scenario import Setting
 from bench.harness.site import Site, copy_into
+from bench.harness.variant import Variant
 from bench.lab import line as lines
 from bench.lab.servers import ServerError
 from bench.trees.catalogue import RECIPES
@@ -43,7 +45,7 @@ class Runner:
         self._cells: dict[tuple[str, str, str, LineKey | None], Cell] = {}
         self._absent: list[dict[str, str]] = []
         self._lines: list[dict[str, float]] = []
-        self._trees: dict[str, tuple[Site, Tree]] = {}
+        self._trees: dict[tuple[str, str], tuple[Site, Tree]] = {}
         self._display = Display()
         self._guard = threading.Lock()
         self._building = threading.Lock()
@@ -56,10 +58,12 @@ class Runner:
         alone = [item for item in items if not item.is_patient]
         with self._display:
             self._display.start(sum(len(item.scenarios) for item in alone) + bool(patient))
-            if patient:
+            if patient and items[0].is_patient:
                 self._side_by_side(patient)
             for item in alone:
                 self._item(item, "line", 1)
+            if patient and not items[0].is_patient:
+                self._side_by_side(patient)
         payload = self.result(time.monotonic() - started)
         reasons = ((f"{entry['contender']}, {entry['scenario']}".rstrip(", "), entry["why"]) for entry in self._absent)
         summary(list(self._cells.values()), list(reasons))
@@ -100,7 +104,7 @@ class Runner:
         home = self._home / f"{lane}-{contender.name}-{time.monotonic_ns()}"
         home.mkdir()
         try:
-            site, tree = self._tree(item.tree)
+            site, tree = self._tree(item.tree, contender.variant)
             with contextlib.ExitStack() as stack:
                 line = stack.enter_context(lines.up(item.line, lane, check=contender.is_remote))
                 if contender.is_remote:
@@ -132,19 +136,25 @@ class Runner:
             self._absent.append({"contender": contender, "scenario": scenario, "why": why})
         self._say(f"{contender}, {scenario}: not measured: {why}")
 
-    def _tree(self, name: str) -> tuple[Site, Tree]:
+    def _tree(self, name: str, variant: Variant) -> tuple[Site, Tree]:
+        """Returns a tree, built at the first call and published at the first in this variant."""
         with self._building:
-            if name not in self._trees:
+            if (name, variant.name) not in self._trees:
                 recipe = RECIPES[name]
-                self._say(f"building and publishing: {recipe.title}")
                 source = self._home / "trees" / name
-                source.parent.mkdir(exist_ok=True)
-                recipe.build(source)
-                site = Site(self._home / f"site-{name}", f"{name}.bench.example.org")
-                site.create()
+                if not source.exists():
+                    self._say(f"building: {recipe.title}")
+                    source.parent.mkdir(exist_ok=True)
+                    recipe.build(source)
+                self._say(f"publishing ({variant.name}): {recipe.title}")
+                site = Site(self._home / f"site-{name}-{variant.name}", f"{name}.bench.example.org")
+                site.create(variant.settings)
                 site.change(copy_into(source))
-                self._trees[name] = (site, site.tree(name, source))
-            return self._trees[name]
+                for scenario in scenarios.ALL.values():
+                    if variant.has_bundles and scenario.is_recorded and scenario.tree == name and scenario.command:
+                        site.record(scenario.command(source))
+                self._trees[name, variant.name] = (site, site.tree(name, source))
+            return self._trees[name, variant.name]
 
     def _note_line(self, line: lines.Line) -> None:
         key = line.key

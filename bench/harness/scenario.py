@@ -1,11 +1,12 @@
-"""What a scenario is, and the usual one: one command, cold, hot, and warm.
+"""What a scenario is, and the usual one: one command, cold, hot, warm, and cold once more with what was learned.
 
 Owns the states and their order. Does not own which contenders or lines are measured (`bench.harness.plan`), nor where
 samples go (the caller's `record`). One thread a client.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -61,6 +62,10 @@ class Scenario:
     measure: Callable[[Setting], None]
     #: Contenders' names that it makes sense for; None for all.
     only: frozenset[str] | None = None
+    #: The command that it runs, where it runs one: told where the plain tree lies, for what it must know of it.
+    command: Callable[[Path], Command] | None = None
+    #: True for a program that a publisher would record, for a tree that is published with bundles.
+    is_recorded: bool = False
 
 
 class Tally:
@@ -70,18 +75,21 @@ class Tally:
         self._setting, self._clients = setting, clients
         self._served, self._asked, self._crossed = self._now()
 
-    def sample(self) -> Sample:
-        """Returns what was counted since, as a sample has it."""
+    def sample(self, *, is_first: bool = False) -> Sample:
+        """Returns what was counted since, as a sample has it; with what was in vain if it is the first of its mount."""
+        upcalls = [client.counts().upcalls for client in self._clients]  # before anybody asks for other counters
+        ahead = [client.ahead() for client in self._clients]
         served, asked, crossed = self._now()
         at_server = served.since(self._served)
         by_client = [now.since(then) for now, then in zip(asked, self._asked, strict=True)]
         return {
             "requests": _sum([counts.requests for counts in by_client]),
             "fetched_bytes": _sum([counts.fetched_bytes for counts in by_client]),
-            "upcalls": _sum([counts.upcalls for counts in by_client]),
+            "upcalls": _sum([_minus(now, then.upcalls) for now, then in zip(upcalls, self._asked, strict=True)]),
             "server_requests": at_server.requests,
             "server_bytes": at_server.fetched_bytes,
             "wire_bytes": crossed - self._crossed,
+            **(_account(ahead) if is_first else {}),
         }
 
     def _now(self) -> tuple[Counts, list[Counts], int]:
@@ -95,6 +103,20 @@ def _sum(values: list[int | None]) -> int | None:
     return sum(known) if len(known) == len(values) else None
 
 
+def _minus(now: int | None, then: int | None) -> int | None:
+    return None if now is None or then is None else now - then
+
+
+def _account(ahead: Sequence[Mapping[str, int]]) -> Sample:
+    """Returns what clients counted of what they fetched ahead, all together; nothing where one does not count."""
+    if not all(ahead):
+        return {}
+    total = sum(map(Counter, ahead), Counter[str]())
+    fetched, unused = total["request_bytes"], total["prefetch_unused_bytes"]
+    counters = {name: total[name] for name in sorted(total) if name.startswith("prefetch_")}
+    return {"needed_bytes": fetched - unused, "unused_bytes": unused, **counters}
+
+
 def times(run: Run) -> Sample:
     """Returns what a run took, as a sample has it."""
     return {"wall_s": run.wall_s, "user_s": run.user_s, "system_s": run.system_s}
@@ -106,8 +128,12 @@ def of_command(
     command: Callable[[Path], Command],
     check: Callable[[Run], None],
     figures: Callable[[Run], Sample] = lambda _run: {},
+    *,
+    is_recorded: bool = False,
 ) -> Scenario:
-    """Returns the scenario that runs one command cold, hot and (where there is a disk cache) warm.
+    """Returns the scenario that runs one command cold, hot, warm (where there is a disk cache) and seen.
+
+    "Seen" is cold with all that the client learned in the runs before.
 
     `command` is told where the plain tree lies, for what it must know of it; `check` raises `CommandFailed` where the
     output is not what it has to be; `figures` reads further values out of it.
@@ -120,7 +146,7 @@ def of_command(
         def once(state: str) -> None:
             tally = Tally(setting, [client])
             run = client.run(words)
-            sample = {**times(run), **tally.sample()}
+            sample = {**times(run), **tally.sample(is_first=state != "hot")}
             if run.exit_code:
                 raise CommandFailed(f"{name}, {state}: exit code {run.exit_code}: {run.stderr[-1000:]}")
             check(run)
@@ -135,12 +161,16 @@ def of_command(
                 if setting.contender.has_disk_cache:
                     client.mount(empty_cache=False)
                     once("warm")
+                if setting.contender.learns:
+                    client.forget_content()
+                    client.mount(empty_cache=False)
+                    once("seen")
                 client.unmount()
                 done += 1
         finally:
             client.close()
 
-    return Scenario(name, tree, measure)
+    return Scenario(name, tree, measure, command=command, is_recorded=is_recorded)
 
 
 def said(text: str) -> Callable[[Run], None]:

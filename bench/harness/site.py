@@ -4,12 +4,15 @@ Owns making repositories and revisions. Serves and mounts nothing: contenders do
 """
 
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.harness import ours
+from bench.harness.commands import Command
 from bench.harness.contender import Tree
 from bench.harness.processes import CommandFailed
 
@@ -47,16 +50,29 @@ class Site:
             raise CommandFailed(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
         return time.monotonic() - started
 
-    def create(self) -> None:
-        """Makes the repository, empty."""
+    def create(self, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Makes the repository, empty, with further lines in its server.conf."""
         self.home.mkdir(parents=True, exist_ok=True)
         self.server("mkfs", "-p", "-o", "root")
+        configuration = self.prefix / "etc" / "cvmfs" / "repositories.d" / self.fqrn / "server.conf"
+        with configuration.open("a", encoding="utf-8") as out:
+            out.writelines(f"{name}={value}\n" for name, value in settings.items())
 
     def change(self, work: Callable[[Path], object]) -> float:
         """Lets `work` change the tree in a transaction and returns the seconds of the publish."""
         self.server("transaction")
         work(self.union)
         return self.server("publish")
+
+    def record(self, command: Command) -> None:
+        """Runs a command over the published tree and publishes what it read as a bundle."""
+        with tempfile.TemporaryDirectory(dir=self.home) as scratch:
+            filled = command.at(str(self.union), scratch)
+            environment = [f"{name}={value}" for name, value in filled.environment.items()]
+            words = ["nearfs", "bundle", "publish", self.fqrn, "--", "env", "-i", *environment, *filled.argv]
+            done = ours.run(words, self.prefix, COMMAND_LIMIT_S, filled.stdin)
+        if done.returncode:
+            raise CommandFailed(f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")
 
     def tree(self, name: str, source: Path) -> Tree:
         """Returns what contenders take: `source` has the same content as the repository."""

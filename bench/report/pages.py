@@ -9,7 +9,7 @@ from bench.harness.figures import TALK, Board, contender_title, scenario_title, 
 from bench.harness.grid import Grid, escape
 from bench.harness.result import LineKey
 from bench.harness.results_file import Result
-from bench.report import tables
+from bench.report import cold, tables
 
 #: What blind readers hear of a plot, and what stands there where pictures are off.
 ALTERNATIVES = {
@@ -67,6 +67,14 @@ def talk_part(board: Board, images: Mapping[str, str]) -> list[str]:
     for name, where in images.items():
         lines += [f"![{ALTERNATIVES[name]}]({where})", ""]
     return lines or ["The result has none of the talk's programs."]
+
+
+def cold_part(board: Board) -> list[str]:
+    """Returns the tables of cold starts."""
+    lines = []
+    for grid in cold.grids(board):
+        lines += [f"### {grid.title}", "", *grid.markdown(), ""]
+    return lines or ["The result has no cold starts."]
 
 
 def scenarios_part(board: Board) -> list[str]:

@@ -22,15 +22,19 @@ from bench.harness.figures import (
     stall_text,
 )
 from bench.harness.grid import Grid
-from bench.harness.result import Cell, LineKey, Sample
+from bench.harness.result import STATES, Cell, LineKey, Sample
 from bench.harness.results_file import Result
 
-HEADLINE_CONTENDERS = ("nfs3", "nfs4", "reference", "nearfs", "guest-local", "local")
+HEADLINE_CONTENDERS = ("nfs3", "nfs4", "reference", "nearfs", "nearfs-packs", "nearfs-bundles", "guest-local", "local")
 HEADLINE_RTT_MS, HEADLINE_RATE_MBIT = 50, 100
 
-_TALK_STATES = ("cold", "warm", "hot")
+_TALK_STATES = ("cold", "seen", "warm", "hot")
+_PROGRAM_FIGURES = ("stall", "stall seen", "requests", "bytes", "in vain")
+_HEADLINE_STATES = ("cold", "warm", "hot")
 _SHORT = {"json-tool": "json.tool", "module-avail": "module avail"}
 _COUNTS = ("requests", "fetched_bytes", "upcalls", "wire_bytes")
+# Too many for a table: in the results only.
+_UNSHOWN = ("prefetch_", "program_")
 _BASE = {"wall_s", "user_s", "system_s", "histogram", *_COUNTS}
 
 
@@ -45,14 +49,14 @@ def talk_grid(board: Board, line: LineKey) -> Grid:
     for scenario in TALK:
         short = _SHORT[scenario]
         headings += [f"{short} {state}" for state in _TALK_STATES]
-        headings += [f"{short} {figure}" for figure in ("stall", "requests", "bytes")]
+        headings += [f"{short} {figure}" for figure in _PROGRAM_FIGURES]
     rows = [_talk_row(board, name, line) for name in board.contenders(*TALK) if _has_talk(board, name, line)]
     return Grid(f"{line}: seconds, and what the cold run asked for", headings, rows).without_empty_columns(NOTHING)
 
 
 def program_grid(board: Board, scenario: str, line: LineKey) -> Grid:
     """Returns one program's half of the talk's table, narrow enough for a terminal."""
-    headings = ["", "mount", *_TALK_STATES, "stall", "requests", "bytes"]
+    headings = ["", "mount", *_TALK_STATES, *_PROGRAM_FIGURES]
     rows = [
         [contender_title(name), _seconds(board.mount(name, line)), *_program(board, scenario, name, line)]
         for name in board.contenders(scenario)
@@ -74,14 +78,14 @@ def headline_grid(board: Board, line: LineKey) -> Grid:
     """Returns the short table for the README: seconds, and the stall of each program."""
     headings = ["", "mount"]
     for scenario in TALK:
-        headings += [f"{_SHORT[scenario]} {state}" for state in (*_TALK_STATES, "stall")]
+        headings += [f"{_SHORT[scenario]} {state}" for state in (*_HEADLINE_STATES, "stall")]
     rows = []
     for name in HEADLINE_CONTENDERS:
         if not _has_talk(board, name, line):
             continue
         row = [contender_title(name), _seconds(board.mount(name, line))]
         for scenario in TALK:
-            row += [_seconds(board.near(scenario, name, state, line)) for state in _TALK_STATES]
+            row += [_seconds(board.near(scenario, name, state, line)) for state in _HEADLINE_STATES]
             row.append(stall_text(board.stall(scenario, name, line)))
         rows.append(row)
     return Grid(f"{line}: seconds", headings, rows).without_empty_columns(NOTHING)
@@ -90,7 +94,8 @@ def headline_grid(board: Board, line: LineKey) -> Grid:
 def scenario_grid(board: Board, scenario: str) -> Grid:
     """Returns everything that was measured in one scenario: a row a cell, with spread, counts and its own figures."""
     cells = board.cells(scenario)
-    own = sorted({figure for cell in cells for sample in cell.samples for figure in sample} - _BASE)
+    found = {figure for cell in cells for sample in cell.samples for figure in sample} - _BASE
+    own = sorted(figure for figure in found if not figure.startswith(_UNSHOWN))
     headings = ["line", "contender", "state", "seconds", "least to greatest", "runs", "CPU (s)"]
     headings += [heading(figure) for figure in (*_COUNTS, *own)]
     rows = []
@@ -106,21 +111,24 @@ def scenario_grid(board: Board, scenario: str) -> Grid:
 
 def states_grid(board: Board, scenarios: list[str]) -> Grid:
     """Returns the compact table of a run's end: a row a contender over a line, the median of each state."""
-    states = ["mount", "cold", "warm", "hot"]
+    states = list(STATES)
     rows: dict[tuple[str, str, LineKey | None], dict[str, Cell]] = {}
     for scenario in scenarios:
         for cell in board.cells(scenario):
             rows.setdefault((scenario, cell.contender, cell.line), {})[cell.state] = cell
             if cell.state not in states:
                 states.append(cell.state)
-    grid = Grid("Seconds", ["scenario", "contender", "line", *states, "requests", "bytes", "upcalls"], texts=3)
+    counts = ["stall", "stall seen", "requests", "bytes", "in vain", "upcalls"]
+    grid = Grid("Seconds", ["scenario", "contender", "line", *states, *counts], texts=3)
     for (scenario, contender, line), found in rows.items():
         first = next((found[state] for state in ("cold", *states) if state in found), None)
-        counts = [first.median(figure) if first else None for figure in _COUNTS[:3]]
+        asked = [first.median(figure) if first else None for figure in (*_COUNTS[:2], "unused_bytes", _COUNTS[2])]
+        stalls = [board.stall(scenario, contender, line, state) if line else None for state in ("cold", "seen")]
         grid.rows.append(
             [scenario, contender, str(line or "none")]
             + [_seconds(found.get(state)) for state in states]
-            + [count_text(counts[0]), bytes_text(counts[1]), count_text(counts[2])]
+            + [stall_text(stall) for stall in stalls]
+            + [count_text(asked[0]), bytes_text(asked[1]), bytes_text(asked[2]), count_text(asked[3])]
         )
     return grid.without_empty_columns(NOTHING)
 
@@ -187,13 +195,13 @@ def _talk_row(board: Board, contender: str, line: LineKey) -> list[str]:
 
 
 def _program(board: Board, scenario: str, contender: str, line: LineKey) -> list[str]:
-    """Returns cold, warm, hot, stall, and what the cold run asked for."""
+    """Returns the seconds of each state, the stalls, and what the cold run asked for."""
     cold = board.near(scenario, contender, "cold", line)
     return [
         *(_seconds(board.near(scenario, contender, state, line)) for state in _TALK_STATES),
-        stall_text(board.stall(scenario, contender, line)),
+        *(stall_text(board.stall(scenario, contender, line, state)) for state in ("cold", "seen")),
         count_text(cold.median("requests") if cold else None),
-        bytes_text(cold.median("fetched_bytes") if cold else None),
+        *(bytes_text(cold.median(figure) if cold else None) for figure in ("fetched_bytes", "unused_bytes")),
     ]
 
 

@@ -77,6 +77,7 @@ def _docs_page(docs: Path, result: Result, board: Board, sources: list[str], ima
     parts = {
         "machine": pages.machine_part(result, sources),
         "talk": pages.talk_part(board, images),
+        "cold starts": pages.cold_part(board),
         "scenarios": pages.scenarios_part(board),
     }
     return _rewritten(docs, parts)

@@ -14,4 +14,4 @@ def command(_source: Path) -> Command:
     return Command((*argv, "-c", program), {**environment, "PYTHONPATH": f"{TREE}/packages/sympy"})
 
 
-SCENARIO = of_command("package-import", "software", command, said("x**2"))
+SCENARIO = of_command("package-import", "software", command, said("x**2"), is_recorded=True)

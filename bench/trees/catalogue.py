@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.trees.build import build_small_files
+from bench.trees.crowd import build_lone, build_notes
+from bench.trees.environments import build_environment
 from bench.trees.material import MIB, Text, settle, write_file
 from bench.trees.modulefiles import build_modulefiles
 from bench.trees.python_copy import copy_python
+from bench.trees.untuned import build_untuned
 
 MODULES = 1000
 # Pure Python, about 1,600 files, and nothing that has to be built; its import opens several hundred of them.
@@ -37,9 +40,13 @@ class Recipe:
 
 
 def _software(tree: Path) -> None:
-    write_file(tree / ".cvmfsdirtab", b"/sw/*\n/packages/*\n/modules\n")
+    write_file(tree / ".cvmfsdirtab", b"/sw/*\n/packages/*\n/modules\n/env/*\n/notes\n/lone\n")
     copy_python(tree / "sw" / "python", pycache=True)
     build_modulefiles(tree / "modules", MODULES)
+    build_environment(tree / "env" / "physics", 1)
+    build_environment(tree / "env" / "chemistry", 2)
+    build_notes(tree / "notes")
+    build_lone(tree / "lone")
     packages = tree / "packages" / "sympy"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target"]
     # Without the project's own constraints, which know nothing of these.
@@ -75,10 +82,11 @@ def _wide(tree: Path) -> None:
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "software": Recipe("CPython, SymPy and 1,000 modulefiles", _software),
+    "software": Recipe("CPython, SymPy, 1,000 modulefiles and what else a site has", _software),
     "modules": Recipe("1,000 modulefiles", _modules),
     "files": Recipe(f"{FILES:,} small files in {FILE_PACKAGES} packages", _files),
     "many": Recipe("30,000 small files in 50 packages", build_small_files),
     "big": Recipe("one file of 1 GiB", _big),
+    "untuned": Recipe("Perl's library, Docutils with a CPython, C++ headers", build_untuned),
     "wide": Recipe("a directory of 200,000 entries", _wide),
 }

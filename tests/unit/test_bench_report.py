@@ -13,7 +13,7 @@ import pytest
 from bench.harness.figures import Board, bytes_text, count_text, seconds_text
 from bench.harness.result import Cell, LineKey
 from bench.harness.results_file import MAX_FILE_BYTES, Result, UnreadableResult, read_result
-from bench.report import pages, tables
+from bench.report import cold, pages, tables
 from bench.report.joining import join
 from bench.report.series import apart, commonest_rate, percentile
 from bench.report.write import main, write_report
@@ -84,7 +84,7 @@ def kept(path: Path, value: Any) -> Path:
 def site(tmp_path: Path) -> Path:
     """A project with both pages, hand-written text around the marks, and one kept result."""
     docs = "# Ours\r\nbefore\n"
-    for part in ("machine", "talk", "scenarios"):
+    for part in ("machine", "talk", "cold starts", "scenarios"):
         docs += f"{pages.begin(part)}\nstale\n{pages.end(part)}\nby hand, below {part}\n"
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/benchmarks.md").write_bytes(docs.encode())
@@ -136,6 +136,44 @@ def test_a_scenario_shows_spread_and_its_own_figures() -> None:
     assert board.scenarios() == ["mount", "json-tool", "module-avail", "stat-storm", "never-heard-of"]
 
 
+def test_cold_starts_show_stalls_of_mounts_and_of_programs_that_were_seen_before() -> None:
+    cells = [*some_cells(), cell("module-avail", "nearfs", "seen", NEAR, 1.2)]
+    rows = {row[""]: row for row in rows_of(cold.stalls_grid(Board(cells), NEAR).markdown())}
+    near = rows["nearfs"]
+    assert near["mount"] == "3.0"  # 0.25 s, and what is left of it over the shortest line
+    assert (near["module avail"], near["module avail, seen"]) == ("10", "4.0")
+    assert "nearfs" not in {row[0] for row in cold.stalls_grid(Board(cells), LineKey(0.2, 1000)).rows}
+    assert tables.program_grid(Board(cells), "module-avail", NEAR).rows[1][3] == "1.20"
+
+
+def test_the_run_that_comes_nearest_to_what_may_be_in_vain_is_shown() -> None:
+    def run(needed: float, unused: float) -> dict[str, float]:
+        return {"wall_s": 1.0, "needed_bytes": needed, "unused_bytes": unused}
+
+    cells = [
+        Cell("find", "nearfs", "cold", NEAR, [run(8e6, 3e6), run(1e6, 2e6)]),
+        Cell("find", "nearfs", "seen", NEAR, [run(1e6, 1e6)]),
+        Cell("find", "nearfs-off", "cold", NEAR, [run(1e6, 0)]),
+        cell("find", "local", "cold", None, 1.0),
+    ]
+    assert rows_of(cold.in_vain_grid(Board(cells), NEAR).markdown()) == [
+        {"": "find -size over 1,200 files", "nearfs": "2 MB of 3.1 MB"}
+    ]
+
+
+def test_ten_programs_and_nfs_are_shown_beside_what_they_are_compared_with() -> None:
+    def crowd(contender: str, wall_s: float, waited_ms: float) -> Cell:
+        more = {"program_json_tool_s": wall_s / 2, "read_p50_ms": waited_ms}
+        return cell("ten-programs", contender, "cold", NEAR, wall_s, **more)
+
+    board = Board([*some_cells(), crowd("nearfs", 4.0, 60.4), crowd("nearfs-off", 8.0, 50.0)])
+    rows = {row[""]: row["nearfs, cold"] for row in rows_of(cold.crowd_grid(board, NEAR).markdown())}
+    assert (rows["all"], rows["json tool"]) == ("4.00 (0.50)", "2.00 (0.50)")
+    assert rows["reader beside them, median (ms)"] == "60 (1.21)"
+    nfs = {row[""]: row for row in rows_of(cold.nfs_grid(board, NEAR).markdown())}
+    assert (nfs["nearfs"]["NFSv3 cold"], nfs["nearfs"]["NFSv3 hot"]) == ("147 times", "148 times")
+
+
 def test_the_headline_takes_the_line_nearest_to_fifty_milliseconds() -> None:
     lossy = cell("json-tool", "nearfs", "cold", LineKey(50, 100, 0.01), 2.0)
     assert tables.headline_line(Board([*some_cells(), lossy])) == NEAR
@@ -147,7 +185,7 @@ def test_a_report_touches_only_what_stands_between_the_marks(site: Path) -> None
     docs = (site / "docs/benchmarks.md").read_bytes().decode()
     readme = (site / "README.md").read_text("utf-8")
     assert docs.startswith("# Ours\r\nbefore\n") and "stale" not in docs
-    assert all(f"\nby hand, below {part}\n" in docs for part in ("machine", "talk", "scenarios"))
+    assert all(f"\nby hand, below {part}\n" in docs for part in ("machine", "talk", "cold starts", "scenarios"))
     assert readme.startswith("top\n") and readme.endswith("\nno newline at end")
     assert "Model\\_X \\| fast" in docs and "[run.json](../bench/results/run.json)" in docs
     assert docs.count(pages.begin("talk")) == 1 and "odd \\| &lt;!--" in docs
@@ -225,7 +263,7 @@ def test_a_page_without_marks_is_refused_before_anything_is_written(
 
 def test_the_projects_own_page_has_every_mark() -> None:
     page = (PROJECT / "docs/benchmarks.md").read_text("utf-8")
-    assert pages.rewritten(page, {part: ["x"] for part in ("machine", "talk", "scenarios")}) != page
+    assert pages.rewritten(page, {part: ["x"] for part in ("machine", "talk", "cold starts", "scenarios")}) != page
 
 
 def damages() -> list[tuple[str, Any]]:
