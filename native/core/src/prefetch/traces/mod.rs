@@ -26,6 +26,7 @@ use nearfs_format::path::RepoPath;
 use nearfs_format::trace::TraceItem;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::rows::catalog_key;
 use crate::catalog::index::RowId;
 use crate::catalog::tree::{CatalogTree, View};
 use crate::transport::caller;
@@ -105,7 +106,7 @@ impl std::fmt::Debug for Shared {
 
 impl Rows for View {
     fn catalog(&self) -> u64 {
-        super::catalog_key(self)
+        catalog_key(self)
     }
 
     fn path(&self, row: u32) -> RepoPath {
