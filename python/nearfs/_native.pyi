@@ -194,6 +194,19 @@ class ReplicaSource:
         """
 
 @final
+class Tracing:
+    """What programs open in one mount, recorded on request. Any thread; never waits."""
+
+    def begin(self, group: int | None = None) -> int:
+        """Records what a process group opens, with the session that it leads, or what anybody does; returns a token."""
+
+    def end(self, token: int) -> tuple[list[tuple[bytes, list[int] | None]], bool] | None:
+        """Ends a recording; returns (path, offsets of chunks that were read) of its files, and whether there were more.
+
+        Offsets are None for files that are not stored in chunks. None where there is no recording of that token.
+        """
+
+@final
 class Mount:
     """A mounted repository. Worker threads serve it until it is unmounted by anyone."""
 
@@ -237,6 +250,8 @@ class Mount:
     def root_hash(self) -> str: ...
     @property
     def revision(self) -> int: ...
+    @property
+    def tracing(self) -> Tracing: ...
     @property
     def updates(self) -> Following: ...
     @property
@@ -369,10 +384,13 @@ class Engine:
         """
 
     def readdir_nearby(self, directory: int, start: int, limit: int) -> list[tuple[bytes, Attr, int]] | None: ...
-    def open(self, ino: int, flags: int) -> tuple[int, bool, bool]:
-        """Opens a file; returns handle, whether cached pages stay good, and whether to bypass the page cache."""
+    def open(self, ino: int, flags: int, caller: int = 0) -> tuple[int, bool, bool]:
+        """Opens a file; returns handle, whether cached pages stay good, and whether to bypass the page cache.
 
-    def open_nearby(self, ino: int, flags: int) -> tuple[int, bool, bool] | None: ...
+        `caller` is the thread that asks for it; a wait ends when that is killed.
+        """
+
+    def open_nearby(self, ino: int, flags: int, caller: int = 0) -> tuple[int, bool, bool] | None: ...
     def read(self, fh: int, offset: int, size: int) -> bytes:
         """Returns up to `size` bytes; fewer only at the end of the file."""
 
@@ -404,6 +422,8 @@ class Engine:
     def root_hash(self) -> str: ...
     @property
     def revision(self) -> int: ...
+    @property
+    def tracing(self) -> Tracing: ...
     @property
     def updates(self) -> Following: ...
     @property
@@ -679,6 +699,13 @@ def rebuild_references(
     storage: _Path, *, fqrn: str, head: Head, checksum: str | None, now_s: int
 ) -> tuple[bytes, list[tuple[str, str]]]:
     """Returns the reference log with what can be found added, and what that is (hash, suffix); nothing is written."""
+
+def parse_trace(content: bytes) -> tuple[str, bytes, bytes | None, bool, list[tuple[bytes, list[int] | None]]]:
+    """Reads a learned trace: name of its file, trigger, file after which it begins, is shared, (path, offsets) of files.
+
+    `after` is None where it begins with the trigger. `is shared`: uses of the trigger go on differently after these
+    files. Raises `Corrupt` or `Unsupported` for what is no trace.
+    """
 
 def error_kinds() -> list[str]:
     """Returns the kind strings of the engine's errors."""

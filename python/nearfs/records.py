@@ -211,6 +211,7 @@ class Prefetch(TypedDict):
     neighbours: bool
     catalogs: bool
     readahead: bool
+    traces: bool
     packs: bool
     bundles: bool
     budget_bytes: int

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nearfs.client import answers, following, routing
+from nearfs.client import answers, following, routing, tracing
 from nearfs.compat import cvmfs_config
 from nearfs.config.parameters import PARAMETERS, lacks_effect
 
@@ -128,6 +128,7 @@ def test_the_commands_of_cvmfs_talk_are_those_of_the_page() -> None:
         | answers.WITH_PATH.keys()
         | routing.COMMANDS
         | following.NAMES
+        | tracing.NAMES
     )
     assert known | answers.NOT_YET.keys() == TALK_ROWS.keys()
     assert not known & answers.NOT_YET.keys()

@@ -20,6 +20,7 @@ MECHANISMS = {
     "neighbours": "NEARFS_PREFETCH_NEIGHBOURS",
     "catalogs": "NEARFS_PREFETCH_CATALOGS",
     "readahead": "NEARFS_PREFETCH_READAHEAD",
+    "traces": "NEARFS_PREFETCH_TRACES",
     "packs": "NEARFS_PREFETCH_PACKS",
     "bundles": "CVMFS_PREFETCH_FILEBUNDLES",
 }

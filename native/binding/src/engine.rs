@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
-use nearfs_core::client::{Fh, FileSystem, FsResult, Ino};
+use nearfs_core::client::{Fh, FileSystem, FsResult, Ino, working_for};
 use nearfs_fuse::{Operation, Questions};
 use parking_lot::RwLock;
 use pyo3::exceptions::PyOSError;
@@ -23,6 +23,7 @@ use crate::following::Following;
 use crate::mount::{count_upcalls, counters};
 use crate::opening::{MountRequest, Opened};
 use crate::route::Route;
+use crate::tracing::Tracing;
 use crate::unserved::UnservedMount;
 
 struct Open {
@@ -119,15 +120,24 @@ impl Engine {
     }
 
     /// Returns handle, "pages of earlier opens stay good" and "bypass the page cache".
-    fn open(&self, py: Python<'_>, ino: u64, flags: i32) -> PyResult<(u64, bool, bool)> {
-        let opened = py.detach(|| self.ask(Operation::Open, ino, |fs| fs.open(Ino(ino), flags)))?;
+    #[pyo3(signature = (ino, flags, caller = 0))]
+    fn open(&self, py: Python<'_>, ino: u64, flags: i32, caller: u32) -> PyResult<(u64, bool, bool)> {
+        let open = || self.ask(Operation::Open, ino, |fs| fs.open(Ino(ino), flags));
+        let opened = py.detach(|| working_for(caller, open))?;
         Ok((opened.fh.0, opened.keep_cache, opened.direct_io))
     }
 
-    fn open_nearby(&self, py: Python<'_>, ino: u64, flags: i32) -> PyResult<Option<(u64, bool, bool)>> {
+    #[pyo3(signature = (ino, flags, caller = 0))]
+    fn open_nearby(
+        &self,
+        py: Python<'_>,
+        ino: u64,
+        flags: i32,
+        caller: u32,
+    ) -> PyResult<Option<(u64, bool, bool)>> {
         let half = self.open_half()?;
         let is_nearby = py.detach(|| half.opened.client.is_content_nearby(Ino(ino)));
-        if is_nearby { self.open(py, ino, flags).map(Some) } else { Ok(None) }
+        if is_nearby { self.open(py, ino, flags, caller).map(Some) } else { Ok(None) }
     }
 
     fn read<'py>(&self, py: Python<'py>, fh: u64, offset: u64, size: u32) -> PyResult<Bound<'py, PyBytes>> {
@@ -219,6 +229,11 @@ impl Engine {
     #[getter]
     fn updates(&self) -> PyResult<Following> {
         Ok(Following::of(&self.open_half()?.opened))
+    }
+
+    #[getter]
+    fn tracing(&self) -> PyResult<Tracing> {
+        Ok(Tracing(Arc::clone(&self.open_half()?.opened.client)))
     }
 
     #[getter]

@@ -26,6 +26,7 @@ mod sweep;
 mod syslog;
 mod tags;
 mod telemetry;
+mod tracing;
 mod unserved;
 mod values;
 
@@ -78,6 +79,8 @@ mod _native {
     use crate::tags::{catalog_facts, edit_tags, list_branches, list_tags, record_references};
     #[pymodule_export]
     use crate::telemetry::{is_debug_build, start_log};
+    #[pymodule_export]
+    use crate::tracing::{Tracing, parse_trace};
     #[pymodule_export]
     use crate::unserved::UnservedMount;
 }

@@ -16,6 +16,7 @@ use crate::errors::Raised;
 use crate::following::Following;
 use crate::opening::{MountRequest, Opened};
 use crate::route::Route;
+use crate::tracing::Tracing;
 use crate::values;
 
 /// How long an unmount waits before it becomes a lazy one.
@@ -51,7 +52,14 @@ impl Mount {
     /// Returns True when the mount has ended, False when the time is over.
     fn wait(&self, py: Python<'_>, timeout_s: f64) -> bool {
         let timeout = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();
-        py.detach(|| self.session.wait(timeout))
+        py.detach(|| {
+            let has_ended = self.session.wait(timeout);
+            if has_ended {
+                // Who holds this may do so until the process ends; what was learned is to be written down before.
+                self.opened.client.stop_prefetch();
+            }
+            has_ended
+        })
     }
 
     /// Unmounts, lazily if it is busy.
@@ -118,6 +126,11 @@ impl Mount {
     #[getter]
     fn updates(&self) -> Following {
         Following::of(&self.opened)
+    }
+
+    #[getter]
+    fn tracing(&self) -> Tracing {
+        Tracing(Arc::clone(&self.opened.client))
     }
 
     #[getter]

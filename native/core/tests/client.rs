@@ -85,6 +85,7 @@ impl Site {
             environment: [(b"FLAVOUR".to_vec(), b"spicy".to_vec())].into(),
             catalog_bytes: 1 << 20,
             prefetch: PrefetchSettings::default(),
+            trace_directories: Vec::new(),
             kernel_cache: std::time::Duration::from_secs(60),
             xattr_visibility: XattrVisibility::RootOnly,
             xattr_guard: XattrGuard::default(),

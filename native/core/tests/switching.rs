@@ -100,6 +100,7 @@ fn options() -> ClientOptions {
         // So little that catalogs come and go all the time.
         catalog_bytes: 1,
         prefetch: PrefetchSettings::default(),
+        trace_directories: Vec::new(),
         kernel_cache: Duration::from_secs(60),
         xattr_visibility: XattrVisibility::RootOnly,
         xattr_guard: XattrGuard::default(),

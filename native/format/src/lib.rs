@@ -28,6 +28,7 @@ pub mod reflog;
 mod rsa_key;
 pub mod symlink;
 pub mod time;
+pub mod trace;
 pub mod trust;
 pub mod whitelist;
 pub mod xattr;

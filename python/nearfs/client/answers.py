@@ -1,7 +1,7 @@
 """What a mount answers to `cvmfs_talk` (client.md 2.7): one table of commands.
 
-Owns the texts. Does not own: the socket (`control`), hosts and proxies (`routing`), revisions (`following`), the facts,
-which the engine and the configuration have.
+Owns the texts. Does not own: the socket (`control`), hosts and proxies (`routing`), revisions (`following`), opens
+(`tracing`), the facts, which the engine and the configuration have.
 Threading: called from the control thread; asks the engine for counters and, bounded, the mount itself for attributes.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nearfs import mount_table
-from nearfs.client import following, routing
+from nearfs.client import following, routing, tracing
 from nearfs.errors import InvalidInput, NearfsError
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ class Answers:
         about_route = routing.answer(self.mount, lambda: self.config, words)
         if about_route is not None:
             return f"{about_route}\n"
+        about_opens = tracing.answer(lambda: self.mount.tracing, words)
+        if about_opens is not None:
+            return f"{about_opens}\n"
         reason = next((why for name, why in NOT_YET.items() if f"{words} ".startswith(f"{name} ")), None)
         if reason is not None:
             return f"'{words}' is not available in this version of nearfs: {reason}\n"

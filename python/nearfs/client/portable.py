@@ -29,7 +29,7 @@ from nearfs.errors import InitCode, Internal, InvalidInput, NearfsError, Unreach
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from nearfs._native import Attr, Engine, Following, Route, UnservedMount
+    from nearfs._native import Attr, Engine, Following, Route, Tracing, UnservedMount
     from nearfs.records import MountRequest
 
 _LOG = logging.getLogger(__name__)
@@ -144,9 +144,9 @@ class Portable(pyfuse3.Operations):
         self._engine.count("releasedir")
 
     @_answering
-    async def open(self, inode: int, flags: int, ctx: object) -> pyfuse3.FileInfo:
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """May fetch the whole object."""
-        opened = await self._ask(self._engine.open_nearby, self._engine.open, inode, flags)
+        opened = await self._ask(self._engine.open_nearby, self._engine.open, inode, flags, ctx.pid)
         fh, keep_cache, direct_io = opened
         return pyfuse3.FileInfo(fh=fh, keep_cache=keep_cache, direct_io=direct_io)
 
@@ -291,6 +291,11 @@ class PortableMount:
     def updates(self) -> Following:
         """Returns how it follows the repository."""
         return self._ask(lambda engine: engine.updates)
+
+    @property
+    def tracing(self) -> Tracing:
+        """Returns what records the files that programs open."""
+        return self._ask(lambda engine: engine.tracing)
 
     @property
     def route(self) -> Route:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from nearfs._native import Following, Route
+    from nearfs._native import Following, Route, Tracing
 
 
 class ServedMount(Protocol):
@@ -30,6 +30,10 @@ class ServedMount(Protocol):
     @property
     def updates(self) -> Following:
         """Returns how it follows the repository."""
+
+    @property
+    def tracing(self) -> Tracing:
+        """Returns what records the files that programs open."""
 
     @property
     def route(self) -> Route:

@@ -42,6 +42,7 @@ Commands:
   cache list [pinned | catalogs]     what is cached
   cleanup <MB> | cleanup rate <min>  make the cache smaller; how often it was
   evict <path> | pin <path>          let a file go from the cache, or keep it there
+  trace begin [<pgid>] | trace end <token>  which files are opened meanwhile (nearfs only)
   parameters                         configuration of the mount, with the file of each value
   hotpatch history                   when the client was started
   internal affairs                   counters

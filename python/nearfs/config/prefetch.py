@@ -32,6 +32,7 @@ def read(settings: Settings) -> Prefetch:
         "neighbours": is_on and not settings.is_off("NEARFS_PREFETCH_NEIGHBOURS"),
         "catalogs": is_on and not settings.is_off("NEARFS_PREFETCH_CATALOGS"),
         "readahead": is_on and not settings.is_off("NEARFS_PREFETCH_READAHEAD"),
+        "traces": is_on and not settings.is_off("NEARFS_PREFETCH_TRACES"),
         "packs": is_on and not settings.is_off("NEARFS_PREFETCH_PACKS"),
         # Off unless it is set, in the reference client; here a publisher's word is taken unless somebody objects.
         "bundles": is_on and not settings.is_off("CVMFS_PREFETCH_FILEBUNDLES"),

@@ -15,6 +15,7 @@ use nearfs_format::hash::ContentHash;
 use nearfs_format::manifest::ManifestFields;
 use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_format::symlink;
+use nearfs_format::trace::TraceItem;
 use parking_lot::{Mutex, RwLock};
 
 use crate::cache::fill::ObjectCache;
@@ -24,14 +25,16 @@ use crate::catalog::index::{CatalogIndex, RowId};
 use crate::catalog::reader::NestedRow;
 use crate::catalog::tree::{CatalogSource, CatalogTree, View};
 use crate::error::{Error, ErrorKind, Result};
-use crate::prefetch::Prefetcher;
+use crate::prefetch::ledger::Mechanism;
+use crate::prefetch::traces::Traces;
+use crate::prefetch::{Item, Prefetcher};
 use crate::repo::snapshot::{Snapshot, catalog_want};
 use crate::transport::Origin;
 
 use super::filesystem::{FileSystem, FsError, FsResult, Refusal};
 use super::namespace::{self, Place, Revisions};
 use super::options::ClientOptions;
-use super::read::{OpenFile, OpenFiles};
+use super::read::{Around, OpenFile, OpenFiles};
 use super::types::{Attr, Fh, Ino, ListedEntry, Opened, Statfs};
 use super::validity::Validity;
 use super::xattr;
@@ -109,7 +112,8 @@ pub struct Client {
     pub(super) cache: Arc<ObjectCache>,
     options: ClientOptions,
     pub(super) files: OpenFiles,
-    ahead: Prefetcher,
+    ahead: Arc<Prefetcher>,
+    traces: Traces,
     counters: ClientCounters,
     outer: Outer,
     started: Instant,
@@ -128,10 +132,11 @@ impl Client {
         let (root_hash, root_size) = (snapshot.root_hash, snapshot.root_size_bytes);
         let tree = CatalogTree::open(source, root_hash, root_size, namespace::FIRST_INO, options.catalog_bytes)?;
         let revisions = Revisions::new(tree);
-        let ahead = Prefetcher::new(Arc::clone(&cache), &options.fqrn, options.prefetch.clone());
+        let ahead = Arc::new(Prefetcher::new(Arc::clone(&cache), &options.fqrn, options.prefetch.clone()));
         ahead.shows(&revisions.current());
         Ok(Self {
             revisions,
+            traces: traces(&options, Arc::clone(&ahead)),
             ahead,
             cache,
             options,
@@ -196,6 +201,7 @@ impl Client {
             all.push(("cache_refused".to_owned(), quota.refused));
         }
         all.extend(self.ahead.counters());
+        all.extend(self.traces.counters());
         all.extend(self.outer.0.get().map(|counters| counters()).unwrap_or_default());
         all
     }
@@ -234,8 +240,14 @@ impl Client {
         self.cache.counters().bytes
     }
 
-    /// Ends what is fetched ahead, for good: before the network goes. Bounded.
+    /// Returns what notes the opens of programs.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
+    /// Ends what is learned and fetched ahead, for good: before the network goes. Bounded.
     pub fn stop_prefetch(&self) {
+        self.traces.stop();
         self.ahead.stop();
     }
 
@@ -332,13 +344,18 @@ impl Client {
         let direct_io = entry.flags.has(EntryFlags::DIRECT_IO);
         let want = match content::of(view, *row)? {
             Content::Empty => return Ok((OpenFile::Empty, direct_io)),
-            Content::Chunked(chunks) => return Ok((OpenFile::chunked(path(), chunks), direct_io)),
+            Content::Chunked(chunks) => {
+                let noted = self.traces.opened(view, *row, flags, true);
+                return Ok((OpenFile::chunked(path(), chunks, noted), direct_io));
+            }
             Content::Whole(want) => want,
         };
+        let noted = self.traces.opened(view, *row, flags, false);
         let mut is_there = true;
         let opened = self.cache.open_for(&want, || {
             // Before it is waited for: what comes after it comes along.
             is_there = false;
+            self.traces.waited(noted, tree);
             self.ahead.file_asked(tree, view, *row, &want.id, false);
             path()
         });
@@ -376,6 +393,17 @@ impl Client {
         }
         outcome
     }
+}
+
+/// Returns what notes opens, and has followed what it knows of them.
+fn traces(options: &ClientOptions, ahead: Arc<Prefetcher>) -> Traces {
+    let is_learning = options.prefetch.is_on() && options.prefetch.traces;
+    let directories = if is_learning { options.trace_directories.clone() } else { Vec::new() };
+    let follow = move |tree: &Arc<CatalogTree>, items: Vec<TraceItem>| {
+        let items = items.into_iter().map(|TraceItem { path, offsets }| Item { path, offsets });
+        ahead.follow(Mechanism::Traces, tree, items.collect());
+    };
+    Traces::new(&options.fqrn, directories, Box::new(follow))
 }
 
 impl FileSystem for Client {
@@ -417,7 +445,9 @@ impl FileSystem for Client {
 
     fn read(&self, fh: Fh, offset: u64, size: u32, into: &mut Vec<u8>) -> FsResult<()> {
         let file = self.files.get(fh.0).ok_or(Refusal::BadHandle)?;
-        self.counted(file.content.read(&self.cache, &self.ahead, offset, size as usize, into).map_err(FsError::from))
+        let around =
+            Around { cache: &self.cache, ahead: &self.ahead, traces: &self.traces, revisions: &self.revisions };
+        self.counted(file.content.read(&around, offset, size as usize, into).map_err(FsError::from))
     }
 
     fn release(&self, fh: Fh) {

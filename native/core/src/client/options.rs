@@ -1,6 +1,7 @@
 //! What a configuration decides about how a repository is shown. Values only; Python reads the files.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::prefetch::PrefetchSettings;
@@ -75,6 +76,8 @@ pub struct ClientOptions {
     pub catalog_bytes: u64,
     /// What is fetched before it is asked for.
     pub prefetch: PrefetchSettings,
+    /// Where learned traces may lie, the best place first.
+    pub trace_directories: Vec<PathBuf>,
     /// Where magic attributes are listed.
     pub xattr_visibility: XattrVisibility,
     /// Who may read which of them.

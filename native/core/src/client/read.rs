@@ -11,6 +11,7 @@ use std::sync::Arc;
 use nearfs_format::object::{ObjectId, ObjectKind};
 use parking_lot::Mutex;
 
+use super::namespace::Revisions;
 use super::types::{Attr, Ino};
 use crate::cache::Want;
 use crate::cache::cached::CachedObject;
@@ -19,6 +20,16 @@ use crate::catalog::content::Chunks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::prefetch::Prefetcher;
 use crate::prefetch::readahead::Sequence;
+use crate::prefetch::traces::{Noted, Traces};
+
+/// What a read may need beside the file.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    pub(super) cache: &'a ObjectCache,
+    pub(super) ahead: &'a Prefetcher,
+    pub(super) traces: &'a Traces,
+    pub(super) revisions: &'a Revisions,
+}
 
 /// Where an open file's bytes are.
 #[derive(Debug)]
@@ -32,6 +43,8 @@ pub(super) enum OpenFile {
         /// Path, for errors.
         path: String,
         chunks: Chunks,
+        /// Whose open it was, for what is learned.
+        noted: Noted,
         /// The chunk read last: sequential readers stay in it.
         last: Mutex<Option<(usize, CachedObject)>>,
         /// The reads so far, and the first chunk that was not fetched ahead.
@@ -41,8 +54,8 @@ pub(super) enum OpenFile {
 
 impl OpenFile {
     /// Opens a chunked file, of which nothing is fetched yet.
-    pub(super) fn chunked(path: String, chunks: Chunks) -> Self {
-        Self::Chunked { path, chunks, last: Mutex::default(), ahead: Mutex::default() }
+    pub(super) fn chunked(path: String, chunks: Chunks, noted: Noted) -> Self {
+        Self::Chunked { path, chunks, noted, last: Mutex::default(), ahead: Mutex::default() }
     }
 
     /// Says whether a range can be read without the network.
@@ -58,14 +71,8 @@ impl OpenFile {
     }
 
     /// Reads up to `size` bytes at `offset`; fewer only at the end of the file.
-    pub(super) fn read(
-        &self,
-        cache: &ObjectCache,
-        prefetcher: &Prefetcher,
-        offset: u64,
-        size: usize,
-        into: &mut Vec<u8>,
-    ) -> Result<()> {
+    pub(super) fn read(&self, around: &Around<'_>, offset: u64, size: usize, into: &mut Vec<u8>) -> Result<()> {
+        let Around { cache, ahead: prefetcher, traces, revisions } = *around;
         match self {
             Self::Empty => Ok(()),
             Self::Whole { want, object } => {
@@ -77,7 +84,7 @@ impl OpenFile {
                 }
                 Ok(())
             }
-            Self::Chunked { path, chunks, last, ahead } => {
+            Self::Chunked { path, chunks, noted, last, ahead } => {
                 let keep = ahead.lock().0.note(offset, size as u64);
                 let (mut offset, mut left) = (offset, size);
                 while left > 0 {
@@ -88,9 +95,11 @@ impl OpenFile {
                     let object = if let Some(object) = kept {
                         object
                     } else {
+                        traces.chunk_read(*noted, chunk.offset);
                         let mut is_there = true;
                         let opened = cache.open_for(&want, || {
                             is_there = false;
+                            traces.waited(*noted, &revisions.current());
                             prefetcher.chunk_missed(chunks, number, path);
                             path.clone()
                         });

@@ -41,7 +41,7 @@ const RECENT_MAX: usize = 4096;
 pub struct Item {
     /// A regular file.
     pub path: RepoPath,
-    /// Where the chunks begin that will be read; all of the file where that is not known, or it has none.
+    /// Offsets in the chunks that will be read; all of the file where that is not known, or it has none.
     pub offsets: Option<Vec<u64>>,
 }
 
@@ -208,8 +208,11 @@ impl Shared {
 fn wants_of(view: &View, row: RowId, offsets: Option<&[u64]>) -> Vec<Want> {
     match content::of(view, row) {
         Ok(Content::Chunked(chunks)) => {
-            let is_named = |offset: u64| offsets.is_none_or(|offsets| offsets.contains(&offset));
-            let named = chunks.list.iter().enumerate().filter(|(_, chunk)| is_named(chunk.offset));
+            // Chunks of another revision's file begin elsewhere.
+            let is_named = |from: u64, size: u64| {
+                offsets.is_none_or(|offsets| offsets.iter().any(|offset| (from..from + size).contains(offset)))
+            };
+            let named = chunks.list.iter().enumerate().filter(|(_, chunk)| is_named(chunk.offset, chunk.size));
             named.filter_map(|(number, _)| chunks.want(number)).filter(|want| want.place == Place::Data).collect()
         }
         Ok(content) => guessable(content).into_iter().collect(),

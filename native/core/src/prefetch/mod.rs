@@ -20,6 +20,7 @@ mod queue;
 pub mod readahead;
 mod rows;
 mod settings;
+pub mod traces;
 
 use std::sync::Arc;
 

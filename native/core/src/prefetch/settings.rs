@@ -9,6 +9,8 @@ pub struct PrefetchSettings {
     pub catalogs: bool,
     /// Chunks after those that are read in order (`NEARFS_PREFETCH_READAHEAD`).
     pub readahead: bool,
+    /// What programs opened when they ran before (`NEARFS_PREFETCH_TRACES`).
+    pub traces: bool,
     /// Packs of small files, where the repository has them (`NEARFS_PREFETCH_PACKS`).
     pub packs: bool,
     /// What a publisher says is read with a file (`CVMFS_PREFETCH_FILEBUNDLES`).
@@ -25,6 +27,7 @@ impl PrefetchSettings {
         neighbours: false,
         catalogs: false,
         readahead: false,
+        traces: false,
         packs: false,
         bundles: false,
         budget_bytes: 0,
@@ -33,7 +36,7 @@ impl PrefetchSettings {
 
     /// Says whether any guess is made.
     pub const fn is_on(&self) -> bool {
-        self.requests > 0 && (self.neighbours || self.catalogs || self.readahead || self.packs || self.bundles)
+        self.requests > 0 && (self.neighbours || self.catalogs || self.readahead || self.traces || self.packs || self.bundles)
     }
 }
 
@@ -43,6 +46,7 @@ impl Default for PrefetchSettings {
             neighbours: true,
             catalogs: true,
             readahead: true,
+            traces: true,
             packs: true,
             bundles: true,
             budget_bytes: 2 << 20,

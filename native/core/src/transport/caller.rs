@@ -38,6 +38,11 @@ pub fn working_for<T>(caller: u32, work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// Returns the thread for which this one works, nothing where it works for nobody.
+pub(crate) fn current() -> Option<u32> {
+    Some(CALLER.get()).filter(|caller| *caller != 0)
+}
+
 /// A wait on behalf of the thread's caller; the caller is watched as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Wait {

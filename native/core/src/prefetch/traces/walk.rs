@@ -1,0 +1,45 @@
+//! What to fetch in a run that somebody waits in: what its trace says, and what the traces after it say as the run shows
+//! which use of the trigger it is. Pure but for where the traces come from.
+
+use std::collections::HashSet;
+
+use nearfs_format::path::RepoPath;
+use nearfs_format::trace::{Trace, TraceItem, TraceName};
+
+/// So often is looked for a trace of a file that no trace led to; a run that has more of them is like none before.
+const SURPRISES_MAX: u32 = 64;
+
+/// One run on its way through the traces.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    trigger: Option<TraceName>,
+    expected: HashSet<RepoPath>,
+    surprises: u32,
+    is_over: bool,
+}
+
+impl Walk {
+    /// The run opened one more file, the trigger first; returns what is going to be opened after it, as far as that was
+    /// not said before.
+    pub(super) fn step(&mut self, path: RepoPath, get: impl FnOnce(&TraceName) -> Option<Trace>) -> Vec<TraceItem> {
+        if self.is_over || !self.expected.insert(path.clone()) {
+            return Vec::new();
+        }
+        let name = match &self.trigger {
+            None => self.trigger.insert(TraceName::of(path)).clone(),
+            Some(trigger) => {
+                self.surprises += 1;
+                self.is_over = self.surprises >= SURPRISES_MAX;
+                trigger.after(path)
+            }
+        };
+        let trace = get(&name);
+        if name.after.is_none() {
+            // All uses are one: nothing tells them apart.
+            self.is_over = trace.as_ref().is_none_or(|trace| !trace.is_shared());
+        }
+        let mut items = trace.map(Trace::into_items).unwrap_or_default();
+        items.retain(|item| self.expected.insert(item.path.clone()));
+        items
+    }
+}
