@@ -2,6 +2,7 @@
 //!
 //! Owns the mapping between entries and columns. Source: format.md 4.3 to 4.7.
 
+use nearfs_format::bundle::BUNDLE_PREFIX;
 use nearfs_format::chunk::Chunk;
 use nearfs_format::dirent::{Entry, EntryFlags, FileType, Hardlinks};
 use nearfs_format::hash::ContentHash;
@@ -118,6 +119,19 @@ impl CatalogWriter {
             Ok(())
         })?;
         Ok((files, directories))
+    }
+
+    /// Returns the names in a directory that carry the flag of a bundle's trigger or are such that a specification has;
+    /// and whether they carry the flag.
+    pub fn bundle_names(&self, directory: &RepoPath) -> Result<Vec<(Vec<u8>, bool)>> {
+        let PathHash { first, second } = directory.hash();
+        let sql = "SELECT name, flags FROM catalog WHERE parent_1 = ?1 AND parent_2 = ?2 \
+                   AND NOT (md5path_1 = ?1 AND md5path_2 = ?2) \
+                   AND (flags & ?3 != 0 OR substr(CAST(name AS BLOB), 1, length(?4)) = ?4)";
+        self.database.rows(sql, &[&first, &second, &EntryFlags::BUNDLE_TRIGGER, &BUNDLE_PREFIX], |row| {
+            let flags = EntryFlags(self.database.unsigned(row, 1)?);
+            Ok((self.database.bytes(row, 0)?, flags.has(EntryFlags::BUNDLE_TRIGGER)))
+        })
     }
 
     fn read_row(&self, row: &rusqlite::Row<'_>) -> Result<Row> {
