@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from .catalog import (
     BIND_MOUNTPOINT,
+    BUNDLE_TRIGGER,
     HIDDEN,
     NESTED_MOUNTPOINT,
     NESTED_ROOT,
@@ -118,6 +119,8 @@ def _placement_problems(catalog: Catalog) -> Iterator[str]:
                 yield f"{catalog.subject}, {path_text(known[row.key])}: nested root flag on an inner row"
             if row.flags & HIDDEN and known[row.key] not in (b"/.cvmfs", b"/.nearfs"):
                 yield f"{catalog.subject}, {path_text(known[row.key])}: hidden flag outside of /.cvmfs and /.nearfs"
+            if row.flags & BUNDLE_TRIGGER and not _has_bundle(catalog, known[row.key]):
+                yield f"{catalog.subject}, {path_text(known[row.key])}: bundle trigger without a specification"
             continue
         where = f"{catalog.subject}, row {row.name!r} with path hash {row.key}"
         wrong = name_problem(row.name)
@@ -129,6 +132,12 @@ def _placement_problems(catalog: Catalog) -> Iterator[str]:
             yield f"{where}: path {path_text(path)} has the path hash {path_hash(path)}"
         else:
             yield f"{where}: orphan, no row has its parent hash {row.parent}"
+
+
+def _has_bundle(catalog: Catalog, trigger: bytes) -> bool:
+    directory, _, name = trigger.rpartition(b"/")
+    specification = catalog.paths.get(directory + b"/.cvmfsbundle-" + name)
+    return specification is not None and specification.is_regular
 
 
 def _directory_problems(catalog: Catalog, path: bytes, row: Row, where: str) -> Iterator[str]:
@@ -151,7 +160,9 @@ def _group_problems(catalog: Catalog) -> Iterator[str]:
         where = f"{catalog.subject}, hardlink group {group} of {path_text(members[0][0])}"
         first = members[0][1]
         for path, row in members:
-            if replace(row, key=first.key, name=first.name) != first:
+            # A bundle belongs to one name of a file.
+            flags = row.flags & ~BUNDLE_TRIGGER | first.flags & BUNDLE_TRIGGER
+            if replace(row, key=first.key, name=first.name, flags=flags) != first:
                 yield f"{where}: {path_text(path)} differs from it in its columns or directory"
             if catalog.chunks.get(row.key, []) != catalog.chunks.get(first.key, []):
                 yield f"{where}: {path_text(path)} differs from it in its chunks"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from .catalog import (
     BIND_MOUNTPOINT,
+    BUNDLE_TRIGGER,
     CHUNKED,
     COMPRESSION_MASK,
     COMPRESSION_NONE,
@@ -63,7 +64,7 @@ def _flag_problems(row: Row, where: str) -> Iterator[str]:
     if row.is_dir:
         required, optional = DIR, NESTED_MOUNTPOINT | NESTED_ROOT | BIND_MOUNTPOINT | HIDDEN
     elif row.is_regular:
-        required, optional = FILE, CHUNKED | EXTERNAL | DIRECT_IO | COMPRESSION_NONE | 0x300
+        required, optional = FILE, CHUNKED | EXTERNAL | DIRECT_IO | BUNDLE_TRIGGER | COMPRESSION_NONE | 0x300
     else:
         required, optional = FILE | (LINK if stat.S_ISLNK(row.mode) else SPECIAL), 0
     if flags & required != required or flags & ~(required | optional) or flags & ~KNOWN_FLAGS:

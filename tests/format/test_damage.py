@@ -124,6 +124,8 @@ DAMAGE: list[tuple[str, str, str]] = [
     (NESTED, _BOUND, "bind mountpoint /nested/sub: its root catalog cannot be read"),
     (NESTED, _set(b"/nested/sub", "flags = 0x4001"), "mountpoint is not in bind_mountpoints"),
     (NESTED, _set(b"/nested/sub", "flags = 0x8001"), "hidden flag outside of /.cvmfs"),
+    ("", _set(b"/hello", "flags = 0x20004"), "bundle trigger without a specification"),
+    ("", _set(b"/link", "flags = 0x2000c"), "flags 0x2000c do not suit"),
     (NESTED, _set(b"/nested/sub", "flags = 0x21"), "nested root flag on an inner row"),
     (NESTED, _renamed(b"/nested/leaf", b"/nested/sub", b".cvmfscatalog"), "marker where no nested catalog begins"),
     ("", _renamed(b"/hello", b"", b".cvmfscatalog"), "marker where no nested catalog begins"),

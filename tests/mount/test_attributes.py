@@ -57,6 +57,7 @@ OF_ANY_ENTRY = {
     "version": r"2\.12\.0\.\d+",
 }
 OF_FILES = {
+    "bundle_trigger": "[01]",
     "chunk_list": rf"hash,offset,size\n(?:{HASH},\d+,\d+\n)+",
     "chunks": NUMBER,
     "compression": "zlib|none",

@@ -17,6 +17,6 @@ pub mod tree;
 pub mod writer;
 
 pub use rewriting::OwnerMap;
-pub use rows::{NestedRow, Row, SmallFile};
+pub use rows::{NestedRow, Row, SmallFile, SmallFiles};
 pub use transfer::{Moved, RowCounts};
 pub use writer::{CatalogWriter, Finished, Previous, Seal};

@@ -2,6 +2,7 @@
 //!
 //! Owns the mapping between entries and columns. Source: format.md 4.3 to 4.7.
 
+use nearfs_format::bundle::BUNDLE_PREFIX;
 use nearfs_format::chunk::Chunk;
 use nearfs_format::dirent::{Entry, EntryFlags, FileType, Hardlinks};
 use nearfs_format::hash::ContentHash;
@@ -32,6 +33,28 @@ pub struct SmallFile {
     pub hash: ContentHash,
     /// Size of its content in bytes.
     pub size: u64,
+}
+
+impl SmallFile {
+    /// Returns what `row` is about, if that is a file with at most `limit_bytes` of content that is stored in one object
+    /// of the repository; an empty one is not.
+    pub fn of(Row { name, entry }: Row, limit_bytes: u64) -> Option<Self> {
+        let is_elsewhere = entry.flags.0 & (EntryFlags::CHUNKED | EntryFlags::EXTERNAL) != 0;
+        let is_small = entry.file_type() == Some(FileType::Regular) && (1..=limit_bytes).contains(&entry.size);
+        let hash = entry.hash.filter(|_| is_small && !is_elsewhere)?;
+        Some(Self { name, hash, size: entry.size })
+    }
+}
+
+/// What of a directory packs are made of, each in the order of names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SmallFiles {
+    /// The files with little content that are stored in one object of the repository.
+    pub files: Vec<SmallFile>,
+    /// Names of the directories whose entries are in the same catalog.
+    pub directories: Vec<Vec<u8>>,
+    /// Names of the triggers of bundles.
+    pub triggers: Vec<Vec<u8>>,
 }
 
 /// One row of `nested_catalogs`.
@@ -89,13 +112,12 @@ impl CatalogWriter {
         })
     }
 
-    /// Returns the files of a directory with at most `limit_bytes` of content that are stored in one object of the
-    /// repository, and the names of the directories in it whose entries are in this catalog; both in the order of names.
-    pub fn small_files(&self, directory: &RepoPath, limit_bytes: u64) -> Result<(Vec<SmallFile>, Vec<Vec<u8>>)> {
+    /// Returns what of a directory packs are made of; `limit_bytes` is the most content of a file.
+    pub fn small_files(&self, directory: &RepoPath, limit_bytes: u64) -> Result<SmallFiles> {
         let PathHash { first, second } = directory.hash();
         let sql = "SELECT name, mode & 61440, flags, size, hash FROM catalog WHERE parent_1 = ?1 AND parent_2 = ?2 \
                    AND NOT (md5path_1 = ?1 AND md5path_2 = ?2) ORDER BY name";
-        let (database, mut files, mut directories) = (&self.database, Vec::new(), Vec::new());
+        let (database, mut found) = (&self.database, SmallFiles::default());
         database.rows(sql, &[&first, &second], |row| {
             let (name, flags) = (database.bytes(row, 0)?, EntryFlags(database.unsigned(row, 2)?));
             let is_elsewhere = |mask| flags.0 & mask != 0;
@@ -103,21 +125,40 @@ impl CatalogWriter {
                 Some(FileType::Directory)
                     if !is_elsewhere(EntryFlags::NESTED_MOUNTPOINT | EntryFlags::BIND_MOUNTPOINT) =>
                 {
-                    directories.push(name);
+                    found.directories.push(name);
                 }
-                Some(FileType::Regular) if !is_elsewhere(EntryFlags::CHUNKED | EntryFlags::EXTERNAL) => {
+                Some(FileType::Regular) => {
+                    if flags.has(EntryFlags::BUNDLE_TRIGGER) {
+                        found.triggers.push(name.clone());
+                    }
                     let (size, digest) = (database.unsigned(row, 3)?, database.bytes(row, 4)?);
-                    if (1..=limit_bytes).contains(&size) && !digest.is_empty() {
+                    if !is_elsewhere(EntryFlags::CHUNKED | EntryFlags::EXTERNAL)
+                        && (1..=limit_bytes).contains(&size)
+                        && !digest.is_empty()
+                    {
                         let algorithm = flags.hash_algorithm().map_err(|e| database.corrupt(e))?;
                         let hash = ContentHash::from_digest(algorithm, &digest).map_err(|e| database.corrupt(e))?;
-                        files.push(SmallFile { name, hash, size });
+                        found.files.push(SmallFile { name, hash, size });
                     }
                 }
                 _ => {}
             }
             Ok(())
         })?;
-        Ok((files, directories))
+        Ok(found)
+    }
+
+    /// Returns the names in a directory that carry the flag of a bundle's trigger or are such that a specification has;
+    /// and whether they carry the flag.
+    pub fn bundle_names(&self, directory: &RepoPath) -> Result<Vec<(Vec<u8>, bool)>> {
+        let PathHash { first, second } = directory.hash();
+        let sql = "SELECT name, flags FROM catalog WHERE parent_1 = ?1 AND parent_2 = ?2 \
+                   AND NOT (md5path_1 = ?1 AND md5path_2 = ?2) \
+                   AND (flags & ?3 != 0 OR substr(CAST(name AS BLOB), 1, length(?4)) = ?4)";
+        self.database.rows(sql, &[&first, &second, &EntryFlags::BUNDLE_TRIGGER, &BUNDLE_PREFIX], |row| {
+            let flags = EntryFlags(self.database.unsigned(row, 1)?);
+            Ok((self.database.bytes(row, 0)?, flags.has(EntryFlags::BUNDLE_TRIGGER)))
+        })
     }
 
     fn read_row(&self, row: &rusqlite::Row<'_>) -> Result<Row> {

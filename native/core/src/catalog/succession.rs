@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use nearfs_format::dirent::FileType;
+use nearfs_format::dirent::{EntryFlags, FileType};
 use nearfs_format::hash::ContentHash;
 use nearfs_format::path::RepoPath;
 use parking_lot::RwLock;
@@ -262,8 +262,10 @@ fn is_same_entry(old: &CatalogIndex, left: RowId, new: &CatalogIndex, right: Row
         FileType::Directory => true,
         FileType::Symlink => old.symlink(left) == new.symlink(right),
         FileType::Regular => {
-            (before.size, before.hash, before.flags, before.compression)
-                == (after.size, after.hash, after.flags, after.compression)
+            // A bundle that came or went changes what is fetched ahead, and nothing that a kernel holds.
+            let flags = |row: &IndexRow| row.flags.with(EntryFlags::BUNDLE_TRIGGER, false);
+            (before.size, before.hash, flags(before), before.compression)
+                == (after.size, after.hash, flags(after), after.compression)
                 && old.chunk_rows(left) == new.chunk_rows(right)
         }
         _ => before.size == after.size,

@@ -7,6 +7,7 @@ use nearfs_format::dirent::{Entry, EntryFlags, FileType, Hardlinks};
 use nearfs_format::path::RepoPath;
 
 use super::behind::Behind;
+use super::bundles;
 use super::finish::{CommitValues, FinishedTree};
 use super::pipeline::{Content, Tally};
 use super::plan::{Action, CATALOG_MARKER, Found, GivenContent, marked_directory};
@@ -60,6 +61,8 @@ struct OpenDirectory {
     is_touched: bool,
     /// The number of sub-directories may have changed.
     recount: bool,
+    /// Files in it changed: triggers of bundles may have come or gone.
+    has_other_files: bool,
 }
 
 /// A base revision while changes are applied to it one by one.
@@ -72,6 +75,7 @@ pub(super) struct Commit<'s> {
     /// The base revision, opened once more when the first copy is made.
     origin: Option<CatalogTree<'s>>,
     changes: ChangeCounts,
+    warnings: Vec<Warning>,
 }
 
 impl<'s> Commit<'s> {
@@ -83,7 +87,8 @@ impl<'s> Commit<'s> {
         tally: &'s Tally,
     ) -> Result<Self> {
         let behind = Behind::new(store, settings, values(settings, next_revision(&tree, settings)?), tally);
-        Ok(Self { tree, settings, behind, open: Vec::new(), origin: None, changes: ChangeCounts::default() })
+        let (changes, warnings) = (ChangeCounts::default(), Vec::new());
+        Ok(Self { tree, settings, behind, open: Vec::new(), origin: None, changes, warnings })
     }
 
     /// Applies one change. Changes may come in any order that has a directory before what is in it; in the order of
@@ -91,6 +96,7 @@ impl<'s> Commit<'s> {
     pub(super) fn apply(&mut self, path: &RepoPath, action: &Action, content: Option<Content>) -> Result<()> {
         self.leave_until(path)?;
         self.behind.arrive(&mut self.tree, path)?;
+        self.note_files(path, action);
         match action {
             Action::Add(found) => self.add(path, found, content),
             Action::Replace(found) => {
@@ -115,7 +121,10 @@ impl<'s> Commit<'s> {
         }
         let revision = self.behind.revision();
         let content_bytes = self.content_bytes()?;
-        let (tree, warnings) = self.behind.finish(self.tree, content_bytes)?;
+        let (tree, mut warnings) = self.behind.finish(self.tree, content_bytes)?;
+        self.warnings.sort_by(|a, b| a.path().cmp(b.path()));
+        self.warnings.dedup();
+        warnings.append(&mut self.warnings);
         Ok(Done { tree, revision, changes: self.changes, warnings })
     }
 
@@ -140,13 +149,21 @@ impl<'s> Commit<'s> {
         if directory.recount {
             self.tree.recount_links(&directory.path)?;
         }
+        if directory.has_other_files {
+            bundles::settle(&mut self.tree, &directory.path, &mut self.warnings)?;
+        }
         if directory.is_touched { self.reconcile(&directory.path) } else { Ok(()) }
     }
 
     /// Returns the note on a directory that is the present change's path or above it.
     fn note(&mut self, path: &RepoPath) -> Option<&mut OpenDirectory> {
         if self.open.last().is_none_or(|directory| directory.path != *path) {
-            self.open.push(OpenDirectory { path: path.clone(), is_touched: false, recount: false });
+            self.open.push(OpenDirectory {
+                path: path.clone(),
+                is_touched: false,
+                recount: false,
+                has_other_files: false,
+            });
         }
         self.open.last_mut()
     }
@@ -156,6 +173,20 @@ impl<'s> Commit<'s> {
             && let Some(directory) = self.note(&parent)
         {
             directory.recount = true;
+        }
+    }
+
+    fn note_files(&mut self, path: &RepoPath, action: &Action) {
+        let has_other_files = match action {
+            Action::Add(found) | Action::Replace(found) => found.file_type != FileType::Directory,
+            Action::Remove | Action::Link { .. } => true,
+            Action::Touch(_) | Action::Copy { .. } => false,
+        };
+        if has_other_files
+            && let Some(parent) = path.parent()
+            && let Some(directory) = self.note(&parent)
+        {
+            directory.has_other_files = true;
         }
     }
 

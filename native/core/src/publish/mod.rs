@@ -7,6 +7,7 @@
 
 mod autocatalogs;
 mod behind;
+mod bundles;
 mod commit;
 mod conveyor;
 mod copying;

@@ -212,6 +212,12 @@ impl<'s> CatalogTree<'s> {
         self.dirty(holder)?.writer.set_hardlinks(path, links)
     }
 
+    /// Sets the flags of an entry that is no mountpoint.
+    pub(super) fn set_flags(&mut self, path: &RepoPath, flags: EntryFlags) -> Result<()> {
+        let holder = self.holder(path)?;
+        self.dirty(holder)?.writer.set_flags(path, flags)
+    }
+
     /// Adds an entry whose parent directory exists.
     pub(super) fn add(&mut self, path: &RepoPath, entry: &Entry, chunks: &[Chunk]) -> Result<()> {
         let holder = self.holder(path)?;

@@ -262,6 +262,10 @@ pub enum Warning {
     NothingToDelete(RepoPath),
     /// A file with a meaning that is experimental.
     Bundles(RepoPath),
+    /// A bundle specification that no client can use, and why.
+    BundleInvalid(RepoPath, String),
+    /// A bundle specification with so many entries that are no paths.
+    BundleEntries(RepoPath, usize),
     /// A file is larger than so many MiB: path, limit, size in MiB.
     LargeFile(RepoPath, u64, u64),
     /// A catalog has more than so many entries: mountpoint, limit, entries.
@@ -277,6 +281,8 @@ impl Warning {
         | Self::ReservedName(path)
         | Self::NothingToDelete(path)
         | Self::Bundles(path)
+        | Self::BundleInvalid(path, _)
+        | Self::BundleEntries(path, _)
         | Self::LargeFile(path, ..)
         | Self::LargeCatalog(path, ..)) = self;
         path
@@ -293,6 +299,12 @@ impl fmt::Display for Warning {
             Self::NothingToDelete(path) => write!(f, "{path}: there was nothing to delete"),
             Self::Bundles(_) => {
                 f.write_str(".cvmfsbundles file encountered. Bundles is currently an experimental feature.")
+            }
+            Self::BundleInvalid(path, reason) => {
+                write!(f, "{path}: published as an ordinary file, since it is no bundle specification: {reason}")
+            }
+            Self::BundleEntries(path, count) => {
+                write!(f, "{path}: {count} of its dependencies are no paths in the repository, clients ignore them")
             }
             Self::LargeFile(..) | Self::LargeCatalog(..) => {
                 write!(f, "WARNING: {}", super::limits::sentence(self).unwrap_or_default())

@@ -13,8 +13,14 @@ use crate::catalog::tree::View;
 use crate::client::ops::Client;
 use crate::transport::url::escape;
 
-const REGULAR: &[&str] =
-    &["user.chunk_list", "user.chunks", "user.compression", "user.direct_io", "user.external_file"];
+const REGULAR: &[&str] = &[
+    "user.bundle_trigger",
+    "user.chunk_list",
+    "user.chunks",
+    "user.compression",
+    "user.direct_io",
+    "user.external_file",
+];
 const EXTERNAL: &[&str] = &["user.external_url"];
 const HASHED: &[&str] = &["user.hash", "user.lhash"];
 const SYMLINK: &[&str] = &["user.rawlink", "xfsroot.rawlink"];
@@ -42,6 +48,7 @@ pub(super) fn value(client: &Client, view: &View, row: RowId, name: &str) -> Opt
         "user.chunks" => view.index.chunks(row).ok()?.map_or(1, |c| c.as_slice().len()).to_string(),
         "user.chunk_list" => chunk_list(view, row)?,
         "user.compression" => entry.compression.name().to_owned(),
+        "user.bundle_trigger" => flag(EntryFlags::BUNDLE_TRIGGER),
         "user.direct_io" => flag(EntryFlags::DIRECT_IO),
         "user.external_file" => flag(EntryFlags::EXTERNAL),
         "user.external_url" => external_url(client, view, row),

@@ -1,4 +1,4 @@
-//! Which small files go into one pack: those of a kind, of directories one after the other.
+//! Which small files go into one pack: those of a kind, of directories one after the other, or those of a bundle.
 //!
 //! Pure. Directories come as a walk meets them, files by name; each kind fills a pack of its own, which ends where it is
 //! full, or half full at a file whose hash says so. So what changes in one place moves the ends of packs nearby only, and
@@ -18,8 +18,8 @@ pub(super) const CONTENT_MAX_BYTES: u64 = 128 << 10;
 const FULL_BYTES: u64 = 256 << 10;
 /// One in so many files ends a pack that is half full.
 const ENDS_ONE_IN: u8 = 16;
-/// Packs of fewer files save next to nothing.
-const MEMBERS_MIN: usize = 3;
+/// Packs of fewer files of a directory save next to nothing.
+pub(super) const MEMBERS_MIN: usize = 3;
 /// Part of the name of a pack. Another number means other packs of the same files.
 const RULES: &[u8] = b"2\n";
 
@@ -32,6 +32,8 @@ pub(super) struct Group {
     pub(super) keys: HashSet<PackKey>,
     /// Sum of the sizes of contents.
     pub(super) content_bytes: u64,
+    /// Says whether a bundle's trigger leads to it.
+    pub(super) is_bundle: bool,
     hashes: HashSet<ContentHash>,
 }
 
@@ -50,10 +52,6 @@ impl Group {
             self.content_bytes += file.size;
         }
     }
-
-    fn is_worth_it(&self) -> bool {
-        self.members.len() >= MEMBERS_MIN
-    }
 }
 
 /// The groups of one catalog while it is walked.
@@ -66,7 +64,11 @@ pub(super) struct Grouping {
 impl Grouping {
     /// Adds the next file of the walk.
     pub(super) fn add(&mut self, file: &SmallFile) {
-        let kind = kind_of(&file.name);
+        self.put(kind_of(&file.name), None, file);
+    }
+
+    /// Adds the next file of a kind, or of a bundle that `key` leads to.
+    pub(super) fn put(&mut self, kind: &[u8], key: Option<PackKey>, file: &SmallFile) {
         if !self.open.contains_key(kind) {
             self.open.insert(kind.to_vec(), Group::default());
         }
@@ -75,13 +77,14 @@ impl Grouping {
         if is_end || group.content_bytes + file.size > FULL_BYTES {
             self.done.push(std::mem::take(group));
         }
+        group.keys.extend(key);
         group.add(file);
     }
 
-    /// Returns the groups that are worth a pack; those of one kind in the order of the walk.
-    pub(super) fn finish(mut self) -> Vec<Group> {
+    /// Returns the groups of at least so many members; those of one kind in the order of the walk.
+    pub(super) fn finish(mut self, members_min: usize) -> Vec<Group> {
         self.done.extend(self.open.into_values());
-        self.done.retain(Group::is_worth_it);
+        self.done.retain(|group| group.members.len() >= members_min);
         self.done.iter_mut().for_each(|group| group.hashes = HashSet::new());
         self.done
     }
@@ -106,7 +109,7 @@ mod tests {
                 }
             }
         }
-        grouping.finish()
+        grouping.finish(MEMBERS_MIN)
     }
 
     #[test]
@@ -115,7 +118,7 @@ mod tests {
         for name in ["a.lua", "a.py", "b.lua", "b.py", "c", "c.lua", "c.py", "d.lua", "d.py"] {
             grouping.add(&file(name, 10));
         }
-        let groups = grouping.finish();
+        let groups = grouping.finish(MEMBERS_MIN);
         assert_eq!(groups.len(), 2, "one file is no pack");
         assert!(groups.iter().all(|group| (group.members.len(), group.content_bytes) == (4, 40)));
     }
@@ -127,7 +130,7 @@ mod tests {
             let content = file(&(number % 5).to_string(), 10);
             grouping.add(&SmallFile { name: format!("{number}.x").into(), ..content });
         }
-        let groups = grouping.finish();
+        let groups = grouping.finish(MEMBERS_MIN);
         assert_eq!((groups.len(), groups[0].members.len(), groups[0].content_bytes), (1, 5, 50));
     }
 

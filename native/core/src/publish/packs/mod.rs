@@ -1,14 +1,17 @@
 //! Packs of the catalogs that a publish changed: many small files for one request (docs/format-packs.md).
 //!
-//! Owns the choice of what is packed and how much of it. [`grouping`] is pure, [`shelf`] owns the rows below `/.nearfs`.
+//! Owns the choice of what is packed and how much of it. [`grouping`] is pure, [`bundles`] follows specifications, and
+//! [`shelf`] owns the rows below `/.nearfs`.
 //! Runs after the last change and before the catalogs are stored, so that packs are part of the revision. A pack whose
 //! files did not change is neither read nor written. Memory: the names of at most [`KEPT_MEMBERS`] files, one pack, and
 //! the catalogs that any commit has open. Belongs to the thread that commits.
 
+mod bundles;
 mod grouping;
 mod shelf;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use nearfs_format::hash::ContentHash;
 use nearfs_format::object::{ObjectId, ObjectKind};
@@ -24,7 +27,9 @@ use super::virtual_directory::named;
 use crate::error::{ErrorKind, Result};
 use crate::store::Store;
 use crate::store::verify::read_verified;
-use grouping::{CONTENT_MAX_BYTES, Group, Grouping};
+use bundles::Note;
+use grouping::{CONTENT_MAX_BYTES, Group, Grouping, MEMBERS_MIN};
+use shelf::Noted;
 
 /// One in so many bytes of content may be packed: packs cost storage.
 const SHARE: u64 = 5;
@@ -49,39 +54,58 @@ pub(super) struct Touched {
     pub(super) content_bytes: u64,
 }
 
+/// Closes catalogs behind the path that comes next.
+type Leave<'l> = dyn FnMut(&mut CatalogTree<'_>, &RepoPath) -> Result<()> + 'l;
+
 /// A group, as far as choosing needs it.
 struct Candidate {
     name: String,
     members: usize,
     content_bytes: u64,
+    is_bundle: bool,
 }
 
-/// Brings the packs up to date. `leave` is called with the mountpoint that comes next, to close catalogs behind it.
+/// The files of one catalog, grouped: those of bundles first.
+struct Grouped {
+    groups: Vec<Group>,
+    bundles: Note,
+}
+
+/// Brings the packs up to date. `leave` is called with the path that comes next, to close catalogs behind it.
 pub(super) fn update(
     tree: &mut CatalogTree<'_>,
     means: &Means<'_>,
     touched: Touched,
-    leave: &mut dyn FnMut(&mut CatalogTree<'_>, &RepoPath) -> Result<()>,
+    leave: &mut Leave<'_>,
 ) -> Result<()> {
     if !means.settings.packs {
         // What else has that name stays.
         return if shelf::is_there(tree)? { shelf::clear(tree) } else { Ok(()) };
     }
     let there = shelf::exists(tree)?;
-    let (mut contents, own_bytes) = if there { shelf::contents(tree)? } else { (BTreeMap::new(), 0) };
+    let (mut noted, own_bytes) = if there { shelf::contents(tree)? } else { (BTreeMap::new(), 0) };
     let allowed = touched.content_bytes.saturating_sub(own_bytes) / SHARE;
-    for mountpoint in gone(tree, contents.keys())? {
+    for mountpoint in gone(tree, noted.keys())? {
         shelf::remove(tree, &mountpoint)?;
-        contents.remove(&mountpoint);
+        noted.remove(&mountpoint);
     }
-    let mut packer = Packer { means, leave, kept: BTreeMap::new(), kept_members: 0 };
-    // The first time, everything is packed.
-    let queue = if there { touched.changed } else { BTreeSet::from([RepoPath::root()]) };
-    let candidates = packer.look(tree, queue, !there)?;
-    contents.retain(|mountpoint, _| !candidates.contains_key(mountpoint));
-    let left = allowed.saturating_sub(contents.values().sum());
-    let chosen = choose(candidates.values().flatten(), left, allowed / 2);
-    candidates.keys().try_for_each(|mountpoint| packer.pack(tree, mountpoint, &chosen))
+    let mut packer = Packer { means, leave, kept: BTreeMap::new(), kept_members: 0, candidates: BTreeMap::new() };
+    if there {
+        let changed = || touched.changed.iter().chain(&tree.removed).cloned();
+        let depends = noted.iter().filter(|(_, noted)| noted.bundles.concerns(changed()));
+        let queue = touched.changed.iter().chain(depends.map(|(mountpoint, _)| mountpoint)).cloned().collect();
+        packer.look(tree, queue, false)?;
+    } else {
+        // The first time, everything is packed.
+        packer.look(tree, BTreeSet::from([RepoPath::root()]), true)?;
+    }
+    let mut chosen = packer.choose(&noted, allowed);
+    if packer.is_worth_more(&noted, &chosen, allowed) {
+        packer.look(tree, BTreeSet::from([RepoPath::root()]), true)?;
+        chosen = packer.choose(&noted, allowed);
+    }
+    let mountpoints: Vec<RepoPath> = packer.candidates.keys().cloned().collect();
+    mountpoints.iter().try_for_each(|mountpoint| packer.pack(tree, mountpoint, &chosen))
 }
 
 /// Returns the mountpoints among `packed` where no catalog begins any more.
@@ -98,15 +122,17 @@ fn gone<'m>(tree: &mut CatalogTree<'_>, packed: impl Iterator<Item = &'m RepoPat
     Ok(gone)
 }
 
-/// Returns the names of the packs that there is room for: those that save most requests for their bytes first.
+/// Returns the names of the packs that there is room for: those of bundles, then those that save most requests for
+/// their bytes.
 fn choose<'c>(candidates: impl Iterator<Item = &'c Candidate>, mut allowed: u64, half_bytes: u64) -> HashSet<String> {
     let mut order: Vec<&Candidate> = candidates.collect();
     let average = |candidate: &Candidate| candidate.content_bytes / candidate.members.max(1) as u64;
-    order.sort_by_key(|candidate| (average(candidate), candidate.name.as_str()));
+    order.sort_by_key(|candidate| (!candidate.is_bundle, average(candidate), candidate.name.as_str()));
     let reserved = allowed.min(half_bytes);
     let mut chosen = HashSet::new();
     for candidate in order {
-        let floor = if average(candidate) <= SMALL_ON_AVERAGE_BYTES { 0 } else { reserved };
+        let is_favoured = candidate.is_bundle || average(candidate) <= SMALL_ON_AVERAGE_BYTES;
+        let floor = if is_favoured { 0 } else { reserved };
         if allowed.saturating_sub(floor) >= candidate.content_bytes {
             allowed -= candidate.content_bytes;
             chosen.insert(candidate.name.clone());
@@ -117,20 +143,16 @@ fn choose<'c>(candidates: impl Iterator<Item = &'c Candidate>, mut allowed: u64,
 
 struct Packer<'p, 's> {
     means: &'p Means<'s>,
-    leave: &'p mut dyn FnMut(&mut CatalogTree<'_>, &RepoPath) -> Result<()>,
-    kept: BTreeMap<RepoPath, Vec<Group>>,
+    leave: &'p mut Leave<'p>,
+    kept: BTreeMap<RepoPath, Grouped>,
     kept_members: usize,
+    /// By mountpoint, of all catalogs that were looked at.
+    candidates: BTreeMap<RepoPath, Vec<Candidate>>,
 }
 
 impl Packer<'_, '_> {
     /// Groups the files of the catalogs in `queue`, and of those below them if `with_nested`.
-    fn look(
-        &mut self,
-        tree: &mut CatalogTree<'_>,
-        mut queue: BTreeSet<RepoPath>,
-        with_nested: bool,
-    ) -> Result<BTreeMap<RepoPath, Vec<Candidate>>> {
-        let mut candidates = BTreeMap::new();
+    fn look(&mut self, tree: &mut CatalogTree<'_>, mut queue: BTreeSet<RepoPath>, with_nested: bool) -> Result<()> {
         while let Some(mountpoint) = queue.pop_first() {
             if names::is_own(&mountpoint) || !shelf::takes(&mountpoint) {
                 continue;
@@ -143,31 +165,79 @@ impl Packer<'_, '_> {
             if with_nested {
                 queue.extend(tree.nested_of(&mountpoint)?);
             }
-            let groups = groups_of(tree, &mountpoint)?;
+            if self.candidates.contains_key(&mountpoint) {
+                continue;
+            }
+            let grouped = self.groups_of(tree, &mountpoint)?;
             let candidate = |group: &Group| Candidate {
                 name: group.name(),
                 members: group.members.len(),
                 content_bytes: group.content_bytes,
+                is_bundle: group.is_bundle,
             };
-            candidates.insert(mountpoint.clone(), groups.iter().map(candidate).collect());
-            let members = groups.iter().map(|group| group.members.len()).sum::<usize>();
+            self.candidates.insert(mountpoint.clone(), grouped.groups.iter().map(candidate).collect());
+            let members = grouped.groups.iter().map(|group| group.members.len()).sum::<usize>();
             if self.kept_members + members <= KEPT_MEMBERS {
                 self.kept_members += members;
-                self.kept.insert(mountpoint, groups);
+                self.kept.insert(mountpoint, grouped);
             }
         }
-        Ok(candidates)
+        Ok(())
+    }
+
+    /// Chooses among what was looked at; the packs of other catalogs stay.
+    fn choose(&self, noted: &BTreeMap<RepoPath, Noted>, allowed: u64) -> HashSet<String> {
+        let taken = self.others(noted).map(|noted| noted.content_bytes).sum();
+        choose(self.candidates.values().flatten(), allowed.saturating_sub(taken), allowed / 2)
+    }
+
+    fn others<'n>(&self, noted: &'n BTreeMap<RepoPath, Noted>) -> impl Iterator<Item = &'n Noted> {
+        noted.iter().filter(|(mountpoint, _)| !self.candidates.contains_key(mountpoint)).map(|(_, noted)| noted)
+    }
+
+    /// Says whether a bundle found no room that packs of directories in other catalogs would have to make: then those
+    /// have to be looked at too.
+    fn is_worth_more(&self, noted: &BTreeMap<RepoPath, Noted>, chosen: &HashSet<String>, allowed: u64) -> bool {
+        let bundles: u64 = self.others(noted).map(|noted| noted.bundles.content_bytes).sum();
+        let all: u64 = self.others(noted).map(|noted| noted.content_bytes).sum();
+        let (in_room, left_out): (Vec<&Candidate>, _) =
+            self.candidates.values().flatten().filter(|c| c.is_bundle).partition(|c| chosen.contains(&c.name));
+        let in_room: u64 = in_room.into_iter().map(|candidate| candidate.content_bytes).sum();
+        let room = allowed.saturating_sub(bundles).saturating_sub(in_room);
+        all > bundles && left_out.into_iter().any(|candidate| candidate.content_bytes <= room)
+    }
+
+    /// Groups the small files of one catalog.
+    fn groups_of(&mut self, tree: &mut CatalogTree<'_>, mountpoint: &RepoPath) -> Result<Grouped> {
+        let id = tree.locate(mountpoint)?;
+        let writer = &tree.node(id)?.writer;
+        let (mut grouping, mut triggers, mut ahead) = (Grouping::default(), Vec::new(), vec![mountpoint.clone()]);
+        while let Some(directory) = ahead.pop() {
+            let found = writer.small_files(&directory, CONTENT_MAX_BYTES)?;
+            for file in &found.files {
+                grouping.add(file);
+            }
+            for name in &found.triggers {
+                triggers.push(named(&directory, name)?);
+            }
+            for name in found.directories.iter().rev() {
+                ahead.push(named(&directory, name)?);
+            }
+        }
+        let (mut groups, bundles) = bundles::groups_of(tree, mountpoint, &triggers, self.leave)?;
+        groups.extend(grouping.finish(MEMBERS_MIN));
+        Ok(Grouped { groups: without_twins(groups), bundles })
     }
 
     /// Gives one catalog the packs that were chosen.
     fn pack(&mut self, tree: &mut CatalogTree<'_>, mountpoint: &RepoPath, chosen: &HashSet<String>) -> Result<()> {
         (self.leave)(tree, mountpoint)?;
-        let groups = match self.kept.remove(mountpoint) {
-            Some(groups) => groups,
-            None => groups_of(tree, mountpoint)?,
+        let Grouped { groups, bundles } = match self.kept.remove(mountpoint) {
+            Some(grouped) => grouped,
+            None => self.groups_of(tree, mountpoint)?,
         };
         let directory = shelf::packs_of(mountpoint)?;
-        let (mut table, mut rows, mut content_bytes) = (PackTable::default(), Vec::new(), 0);
+        let (mut table, mut rows, mut noted) = (PackTable::default(), Vec::new(), Noted { content_bytes: 0, bundles });
         for group in groups {
             let name = group.name();
             if !chosen.contains(&name) {
@@ -183,14 +253,15 @@ impl Packer<'_, '_> {
             let (Some(hash), Ok(size_bytes)) = (entry.hash, u32::try_from(entry.size)) else { continue };
             let reference = PackReference { hash, size_bytes, members: group.members.len() as u32 };
             if table.add(reference, &group.members, &group.keys) {
-                content_bytes += group.content_bytes;
+                noted.content_bytes += group.content_bytes;
+                noted.bundles.content_bytes += if group.is_bundle { group.content_bytes } else { 0 };
                 rows.push((name, entry));
             }
         }
         if table.is_empty() {
             return if shelf::exists(tree)? { shelf::remove(tree, mountpoint) } else { Ok(()) };
         }
-        shelf::put(tree, self.means, mountpoint, rows, &table, content_bytes)
+        shelf::put(tree, self.means, mountpoint, rows, &table, &noted)
     }
 
     /// Returns a pack of the files in a group, nothing if there are too few. What is missing, damaged or stored in more
@@ -212,19 +283,22 @@ impl Packer<'_, '_> {
     }
 }
 
-/// Groups the small files of one catalog.
-fn groups_of(tree: &mut CatalogTree<'_>, mountpoint: &RepoPath) -> Result<Vec<Group>> {
-    let id = tree.locate(mountpoint)?;
-    let writer = &tree.node(id)?.writer;
-    let (mut grouping, mut ahead) = (Grouping::default(), vec![mountpoint.clone()]);
-    while let Some(directory) = ahead.pop() {
-        let (files, directories) = writer.small_files(&directory, CONTENT_MAX_BYTES)?;
-        for file in &files {
-            grouping.add(file);
-        }
-        for name in directories.iter().rev() {
-            ahead.push(named(&directory, name)?);
+/// Puts groups of the same files together: one pack, to which the keys of all of them lead.
+fn without_twins(groups: Vec<Group>) -> Vec<Group> {
+    let mut distinct: Vec<Group> = Vec::with_capacity(groups.len());
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for group in groups {
+        match places.entry(group.name()) {
+            Entry::Occupied(place) => {
+                if let Some(twin) = distinct.get_mut(*place.get()) {
+                    twin.keys.extend(group.keys);
+                }
+            }
+            Entry::Vacant(place) => {
+                place.insert(distinct.len());
+                distinct.push(group);
+            }
         }
     }
-    Ok(grouping.finish())
+    distinct
 }

@@ -12,6 +12,7 @@ use nearfs_format::path::RepoPath;
 use nearfs_format::xattr::XattrList;
 
 use super::Means;
+use super::bundles::Note;
 use crate::error::{Error, ErrorKind, Result};
 use crate::publish::plan::CATALOG_MARKER;
 use crate::publish::tree::CatalogTree;
@@ -21,6 +22,8 @@ const DIRECTORY_PERMISSIONS: u32 = 0o555;
 const FILE_PERMISSIONS: u32 = 0o444;
 /// Attribute of a table: content of its packs in bytes, a space, the mountpoint.
 const ATTRIBUTE: &[u8] = b"user.nearfs.packs";
+/// Attribute of a table with packs of bundles, or of a catalog with triggers: a [`Note`].
+const BUNDLES_ATTRIBUTE: &[u8] = b"user.nearfs.bundles";
 /// A mountpoint of a longer path does not fit into an attribute; its catalog has no packs.
 const MOUNTPOINT_MAX_BYTES: usize = 200;
 
@@ -55,21 +58,32 @@ pub(super) fn exists(tree: &mut CatalogTree<'_>) -> Result<bool> {
     Err(Error::new(ErrorKind::InvalidInput, "publish packs", subject))
 }
 
-/// Returns the content of each catalog's packs in bytes, by mountpoint; and the size of everything below `/.nearfs` in
+/// The packs of one catalog, as its table notes them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Noted {
+    /// Content of all packs in bytes.
+    pub(super) content_bytes: u64,
+    /// What there is to know of bundles.
+    pub(super) bundles: Note,
+}
+
+/// Returns what is noted of each catalog's packs, by mountpoint; and the size of everything below `/.nearfs` in
 /// the base revision.
-pub(super) fn contents(tree: &mut CatalogTree<'_>) -> Result<(BTreeMap<RepoPath, u64>, u64)> {
+pub(super) fn contents(tree: &mut CatalogTree<'_>) -> Result<(BTreeMap<RepoPath, Noted>, u64)> {
     let path = root()?;
-    let contents = tree.children(&path)?.iter().filter_map(|row| attribute(&row.entry)).collect();
+    let contents = tree.children(&path)?.iter().filter_map(|row| attributes(&row.entry)).collect();
     let id = tree.locate(&path)?;
     Ok((contents, u64::try_from(tree.node(id)?.accounted.file_size).unwrap_or(0)))
 }
 
-fn attribute(entry: &Entry) -> Option<(RepoPath, u64)> {
+fn attributes(entry: &Entry) -> Option<(RepoPath, Noted)> {
     let value = entry.xattrs.get(ATTRIBUTE)?;
     let space = value.iter().position(|byte| *byte == b' ')?;
     let (bytes, path) = (&value[..space], &value[space + 1..]);
     let path = if path == b"/" { RepoPath::root() } else { RepoPath::parse(path).ok()? };
-    Some((path, std::str::from_utf8(bytes).ok()?.parse().ok()?))
+    let content_bytes = std::str::from_utf8(bytes).ok()?.parse().ok()?;
+    let bundles = entry.xattrs.get(BUNDLES_ATTRIBUTE).and_then(Note::parse).unwrap_or_default();
+    Some((path, Noted { content_bytes, bundles }))
 }
 
 /// Removes the directory of packs with all that is in it.
@@ -102,7 +116,7 @@ pub(super) fn put(
     mountpoint: &RepoPath,
     rows: Vec<(String, Entry)>,
     table: &PackTable,
-    content_bytes: u64,
+    noted: &Noted,
 ) -> Result<()> {
     let top = root()?;
     if !exists(tree)? {
@@ -126,7 +140,7 @@ pub(super) fn put(
             tree.add(&path, &entry, &[])?;
         }
     }
-    put_table(tree, means, &named(&top, table_name(mountpoint).as_bytes())?, mountpoint, table, content_bytes)
+    put_table(tree, means, &named(&top, table_name(mountpoint).as_bytes())?, mountpoint, table, noted)
 }
 
 fn put_table(
@@ -135,12 +149,13 @@ fn put_table(
     path: &RepoPath,
     mountpoint: &RepoPath,
     table: &PackTable,
-    content_bytes: u64,
+    noted: &Noted,
 ) -> Result<()> {
     let mut entry = store_plain(means, &table.encode())?;
     let shown: &[u8] = if mountpoint.is_root() { b"/" } else { mountpoint.as_bytes() };
-    let value = [content_bytes.to_string().as_bytes(), b" ", shown].concat();
-    entry.xattrs = XattrList::from_pairs([(ATTRIBUTE.to_vec(), value)])
+    let value = [noted.content_bytes.to_string().as_bytes(), b" ", shown].concat();
+    let bundles = noted.bundles.encode().map(|value| (BUNDLES_ATTRIBUTE.to_vec(), value));
+    entry.xattrs = XattrList::from_pairs([(ATTRIBUTE.to_vec(), value)].into_iter().chain(bundles))
         .map_err(|e| Error::format("publish packs", mountpoint.to_string(), e))?;
     if let Some(row) = tree.find(path)? {
         if (row.entry.hash, &row.entry.xattrs) == (entry.hash, &entry.xattrs) {

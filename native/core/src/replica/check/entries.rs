@@ -91,6 +91,7 @@ impl Rules<'_> {
                 (EntryFlags::DIRECT_IO, "direct I/O"),
                 (EntryFlags::EXTERNAL, "external"),
                 (EntryFlags::CHUNKED, "chunked"),
+                (EntryFlags::BUNDLE_TRIGGER, "bundle trigger"),
             ] {
                 if flags.has(mask) {
                     self.found(format_args!("invalid {noun} flag: this is no regular file"));
