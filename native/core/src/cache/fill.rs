@@ -25,7 +25,7 @@ use super::want::{Place, Want};
 use crate::error::{Error, ErrorKind, Result};
 use crate::transport::caller::Wait;
 use crate::transport::origin::roll;
-use crate::transport::{Interrupt, Origin, Request};
+use crate::transport::{Fetched, Interrupt, Origin, Request};
 
 /// Content up to this size passes through memory: inflating in one call is several times faster.
 const MAX_IN_MEMORY_BYTES: u64 = 1 << 20;
@@ -61,6 +61,21 @@ struct Counts {
     bytes: AtomicU64,
     demanded: AtomicU64,
     damaged: AtomicU64,
+}
+
+/// What it took to fetch something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Came {
+    /// Stored bytes that came over the line.
+    pub bytes: u64,
+    /// A connection was opened for it.
+    pub has_connected: bool,
+}
+
+impl From<Fetched> for Came {
+    fn from(fetched: Fetched) -> Self {
+        Self { bytes: fetched.length, has_connected: fetched.has_connected }
+    }
 }
 
 /// Two wants with the same key are served by the same fetch.
@@ -145,7 +160,7 @@ impl ObjectCache {
         want.check_size()?;
         match self.find(want)? {
             Some(object) => Ok(object),
-            None => self.fetch_once(want, Wait::begin().interrupt()),
+            None => self.fetch_once(want, self.need(want), Wait::begin().interrupt()),
         }
     }
 
@@ -154,7 +169,11 @@ impl ObjectCache {
         want.check_size()?;
         match self.find(want)? {
             Some(object) => Ok(object),
-            None => self.fetch_once(&want.clone().labelled(label()), Wait::begin().interrupt()),
+            None => {
+                // Whoever plans ahead when it hears of this knows that so much is needed.
+                let needed = self.need(want);
+                self.fetch_once(&want.clone().labelled(label()), needed, Wait::begin().interrupt())
+            }
         }
     }
 
@@ -211,16 +230,16 @@ impl ObjectCache {
         want.check_size()?;
         match self.find(want)? {
             Some(object) => Ok(object),
-            None => self.fetch_once(want, interrupt),
+            None => self.fetch_once(want, self.need(want), interrupt),
         }
     }
 
-    /// Fetches an object that nobody waits for yet; returns its stored size in bytes, or `None` where it is there
+    /// Fetches an object that nobody waits for yet; returns what it took, or `None` where it is there
     /// already or on its way, or is stored in more than a guess may cost ([`Want::guessed_bytes`]).
     ///
     /// Whoever asks for the object meanwhile waits for this fetch; should it fail, or `interrupt` be cancelled, they
     /// fetch it themselves, so that no guess decides what a host is worth.
-    pub fn fetch_ahead(&self, want: &Want, interrupt: &Interrupt) -> Result<Option<u64>> {
+    pub fn fetch_ahead(&self, want: &Want, interrupt: &Interrupt) -> Result<Option<Came>> {
         want.check_size()?;
         match self.flights.board(&Self::key(want), Duration::ZERO, || false) {
             Boarding::Pilot(pilot) if !self.is_cached(&want.id) => {
@@ -228,9 +247,9 @@ impl ObjectCache {
                 let max_bytes = request.max_bytes.min(want.guessed_bytes());
                 let is_bounded = max_bytes < request.max_bytes;
                 match self.fetch(want, &Request { max_bytes, ..request }) {
-                    Ok((object, stored_bytes)) => {
+                    Ok((object, came)) => {
                         pilot.land(Ok(object));
-                        Ok(Some(stored_bytes))
+                        Ok(Some(came))
                     }
                     // Larger than that, and no fault of the host's; a fault shows again when somebody asks.
                     Err(error) if is_bounded && error.kind() == ErrorKind::Corrupt => Ok(None),
@@ -250,12 +269,24 @@ impl ObjectCache {
         (want.id, want.compression, want.size_bytes, want.place.clone())
     }
 
+    /// Counts an object as needed, about, while somebody waits for its fetch.
+    fn need(&self, want: &Want) -> Needed<'_> {
+        let bytes = want.typical_bytes().unwrap_or(0);
+        self.counts.demanded.fetch_add(bytes, Ordering::Relaxed);
+        Needed { demanded: &self.counts.demanded, bytes }
+    }
+
     /// Returns an object that is not there, fetched by this thread or by another one.
-    fn fetch_once(&self, want: &Want, interrupt: &Interrupt) -> Result<CachedObject> {
+    fn fetch_once(&self, want: &Want, needed: Needed<'_>, interrupt: &Interrupt) -> Result<CachedObject> {
+        let mut needed = Some(needed);
         let key = Self::key(want);
         let begun = Instant::now();
         loop {
             let left = WAIT_LIMIT.saturating_sub(begun.elapsed());
+            if self.flights.is_flying(&key) {
+                // Whoever fetches it counts it.
+                drop(needed.take());
+            }
             match self.flights.board(&key, left, || !interrupt.is_cancelled()) {
                 Boarding::Pilot(pilot) => {
                     // It may have landed between the look at the disk and the look at the table.
@@ -263,13 +294,11 @@ impl ObjectCache {
                         pilot.land(Ok(object.clone()));
                         return Ok(object);
                     }
-                    let waited_for = want.typical_bytes().unwrap_or(0);
-                    self.counts.demanded.fetch_add(waited_for, Ordering::Relaxed);
-                    let outcome = self.fetch(want, &want.request(interrupt)).map(|(object, stored_bytes)| {
-                        self.counts.demanded.fetch_add(stored_bytes, Ordering::Relaxed);
+                    let outcome = self.fetch(want, &want.request(interrupt)).map(|(object, came)| {
+                        self.counts.demanded.fetch_add(came.bytes, Ordering::Relaxed);
                         object
                     });
-                    self.counts.demanded.fetch_sub(waited_for, Ordering::Relaxed);
+                    drop(needed.take());
                     if matches!(&outcome, Err(error) if error.kind() == ErrorKind::Cancelled) {
                         return outcome;
                     }
@@ -325,8 +354,8 @@ impl ObjectCache {
         error.again()
     }
 
-    /// Returns the object, and how many stored bytes came.
-    fn fetch(&self, want: &Want, request: &Request) -> Result<(CachedObject, u64)> {
+    /// Returns the object, and what it took.
+    fn fetch(&self, want: &Want, request: &Request) -> Result<(CachedObject, Came)> {
         self.counts.fetches.fetch_add(1, Ordering::Relaxed);
         let fetched = if want.content_limit() <= MAX_IN_MEMORY_BYTES {
             self.fetch_at_once(want, request)?
@@ -346,11 +375,11 @@ impl ObjectCache {
         })
     }
 
-    fn fetch_at_once(&self, want: &Want, request: &Request) -> Result<(CachedObject, u64)> {
+    fn fetch_at_once(&self, want: &Want, request: &Request) -> Result<(CachedObject, Came)> {
         let mut sink = StoredSink::new(want.id);
-        let stored_bytes = self.origin_of(want)?.fetch(request, &mut sink)?.length;
+        let came = self.origin_of(want)?.fetch(request, &mut sink)?.into();
         // The hash was right, so what is wrong from here on is wrong at every host: no reason to fetch again.
-        Ok((self.store(want, sink.into_bytes())?, stored_bytes))
+        Ok((self.store(want, sink.into_bytes())?, came))
     }
 
     /// Puts an object into the cache whose stored bytes have the hash that names it.
@@ -361,10 +390,22 @@ impl ObjectCache {
         self.keep(want, pending)
     }
 
-    fn fetch_streaming(&self, want: &Want, request: &Request) -> Result<(CachedObject, u64)> {
+    fn fetch_streaming(&self, want: &Want, request: &Request) -> Result<(CachedObject, Came)> {
         let mut sink = StreamSink::new(&self.disk, want);
-        let stored_bytes = self.origin_of(want)?.fetch(request, &mut sink)?.length;
-        Ok((self.keep(want, sink.into_pending()?)?, stored_bytes))
+        let came = self.origin_of(want)?.fetch(request, &mut sink)?.into();
+        Ok((self.keep(want, sink.into_pending()?)?, came))
+    }
+}
+
+/// What is needed as long as somebody waits for it.
+struct Needed<'c> {
+    demanded: &'c AtomicU64,
+    bytes: u64,
+}
+
+impl Drop for Needed<'_> {
+    fn drop(&mut self) {
+        self.demanded.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -31,7 +31,7 @@ pub use breadcrumb::Breadcrumb;
 pub use cached::CachedObject;
 pub use cachedb::ListedObject;
 pub use disk::{DiskCache, Sharing, WorkspaceLock};
-pub use fill::{FillCounters, ObjectCache};
+pub use fill::{Came, FillCounters, ObjectCache};
 pub use pending::PendingObject;
 pub use quota::{Quota, QuotaCounters};
 pub use unpacking::Unpacked;

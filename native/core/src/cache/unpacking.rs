@@ -11,7 +11,7 @@ use std::time::Duration;
 use nearfs_format::object::ObjectId;
 use nearfs_format::pack::Pack;
 
-use super::fill::ObjectCache;
+use super::fill::{Came, ObjectCache};
 use super::flight::Boarding;
 use super::sink::StoredSink;
 use super::want::Want;
@@ -21,8 +21,8 @@ use crate::transport::{Interrupt, Request};
 /// What came of a pack.
 #[derive(Debug, Default)]
 pub struct Unpacked {
-    /// Bytes that came over the line.
-    pub bytes: u64,
+    /// What it took.
+    pub came: Came,
     /// The objects that are in the cache now because of it, each with its stored size in bytes.
     pub landed: Vec<(ObjectId, u64)>,
 }
@@ -45,7 +45,7 @@ impl ObjectCache {
         }
         let mut sink = StoredSink::new(pack.id);
         let request = Request { is_guess: true, ..pack.request(interrupt) };
-        let bytes = self.origin.fetch(&request, &mut sink)?.length;
+        let came = self.origin.fetch(&request, &mut sink)?.into();
         let stored = sink.into_bytes();
         let members = Pack::parse(&stored).map_err(|e| Error::format("read pack", pack.id.to_string(), e))?;
         let mut landed = Vec::with_capacity(pilots.len());
@@ -67,6 +67,6 @@ impl ObjectCache {
                 Err(error) => tracing::debug!(%error, pack = %pack.id, "a member of a pack was not taken"),
             }
         }
-        Ok(Unpacked { bytes, landed })
+        Ok(Unpacked { came, landed })
     }
 }

@@ -346,7 +346,7 @@ impl Client {
             Content::Empty => return Ok((OpenFile::Empty, direct_io)),
             Content::Chunked(chunks) => {
                 let noted = self.traces.opened(view, *row, flags, true);
-                return Ok((OpenFile::chunked(path(), chunks, noted), direct_io));
+                return Ok((OpenFile::chunked(path(), chunks, entry.mode & 0o111 != 0, noted), direct_io));
             }
             Content::Whole(want) => want,
         };

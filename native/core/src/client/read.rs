@@ -43,6 +43,8 @@ pub(super) enum OpenFile {
         /// Path, for errors.
         path: String,
         chunks: Chunks,
+        /// Somebody may execute it, or map it as a library.
+        is_program: bool,
         /// Whose open it was, for what is learned.
         noted: Noted,
         /// The chunk read last: sequential readers stay in it.
@@ -54,8 +56,8 @@ pub(super) enum OpenFile {
 
 impl OpenFile {
     /// Opens a chunked file, of which nothing is fetched yet.
-    pub(super) fn chunked(path: String, chunks: Chunks, noted: Noted) -> Self {
-        Self::Chunked { path, chunks, noted, last: Mutex::default(), ahead: Mutex::default() }
+    pub(super) fn chunked(path: String, chunks: Chunks, is_program: bool, noted: Noted) -> Self {
+        Self::Chunked { path, chunks, is_program, noted, last: Mutex::default(), ahead: Mutex::default() }
     }
 
     /// Says whether a range can be read without the network.
@@ -84,7 +86,7 @@ impl OpenFile {
                 }
                 Ok(())
             }
-            Self::Chunked { path, chunks, noted, last, ahead } => {
+            Self::Chunked { path, chunks, is_program, noted, last, ahead } => {
                 let keep = ahead.lock().0.note(offset, size as u64);
                 let (mut offset, mut left) = (offset, size);
                 while left > 0 {
@@ -100,7 +102,7 @@ impl OpenFile {
                         let opened = cache.open_for(&want, || {
                             is_there = false;
                             traces.waited(*noted, &revisions.current());
-                            prefetcher.chunk_missed(chunks, number, path);
+                            prefetcher.chunk_missed(chunks, number, *is_program, path);
                             path.clone()
                         });
                         if is_there {

@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::air::Air;
 use super::queue::{Lane, Queue};
+use crate::cache::Came;
 use crate::transport::Interrupt;
 
 /// Errands begin so long after they were made: the request of whoever made them waits for bytes that nobody asked for
@@ -36,10 +37,15 @@ pub(super) trait Errand: Send + 'static {
 /// How an errand went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Done {
-    /// Well; so many bytes came over the line.
-    Came(u64),
+    /// Well; this came over the line.
+    Came(Came),
     /// A request failed, as others would.
     Failed,
+}
+
+impl Done {
+    /// It went well, and nothing came over the line for it.
+    pub(super) const WELL: Self = Self::Came(Came { bytes: 0, has_connected: false });
 }
 
 /// Runs one errand, or forgets it where the interrupt is cancelled already.
@@ -122,6 +128,11 @@ impl<E: Errand> Crew<E> {
         Ok(())
     }
 
+    /// Returns how many bytes may be on their way now.
+    pub(super) fn air_bytes(&self) -> u64 {
+        self.state.lock().air.limit_bytes()
+    }
+
     /// Gives up what waits and what is in the air, and takes nothing more. Waits until the threads have noticed.
     pub(super) fn stop(&self) {
         let mut state = self.state.lock();
@@ -143,12 +154,12 @@ impl<E: Errand> Crew<E> {
             }
         }
         let _ends = Ends(self);
-        while let Some((errand, interrupt)) = self.next() {
-            let (bytes, took_off) = (errand.bytes(), Instant::now());
+        while let Some((errand, weight, interrupt)) = self.next() {
+            let took_off = Instant::now();
             let done = (self.run)(errand, &interrupt);
-            let came_bytes = if let Done::Came(bytes) = done { bytes } else { 0 };
+            let came = if let Done::Came(came) = done { came } else { Came::default() };
             let mut state = self.state.lock();
-            state.air.land(bytes, came_bytes, took_off, Instant::now());
+            state.air.land(weight, came, took_off.elapsed());
             let given_up = if done == Done::Failed { rest(&mut state) } else { Queue::default() };
             drop(state);
             self.woken.notify_one();
@@ -165,8 +176,8 @@ impl<E: Errand> Crew<E> {
         }
     }
 
-    /// Returns the next errand that may be run; nothing when there was none for a while, and at the end.
-    fn next(&self) -> Option<(E, Interrupt)> {
+    /// Returns the next errand that may be run, and its weight; nothing when there was none for a while, and at the end.
+    fn next(&self) -> Option<(E, u64, Interrupt)> {
         let mut state = self.state.lock();
         loop {
             if state.is_over {
@@ -186,10 +197,10 @@ impl<E: Errand> Crew<E> {
             };
             let Some(wake_at) = wake_at else {
                 let errand = state.queue.pop()?;
-                state.air.take_off(errand.bytes());
+                let weight = state.air.take_off(errand.bytes());
                 // Whoever waits for the moment when an errand may begin heard of several: it passes that on.
                 self.woken.notify_one();
-                return Some((errand, state.interrupt.clone()));
+                return Some((errand, weight, state.interrupt.clone()));
             };
             state.idle += 1;
             let is_late = self.woken.wait_until(&mut state, wake_at).timed_out();

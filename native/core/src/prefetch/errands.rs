@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nearfs_format::object::ObjectId;
@@ -91,6 +92,7 @@ pub(super) struct Shared {
     pub(super) packs: Mutex<Packs>,
     pub(super) crew: Arc<Crew<Errand>>,
     lists: Mutex<Vec<List>>,
+    is_connected: AtomicBool,
 }
 
 impl Shared {
@@ -105,6 +107,7 @@ impl Shared {
                 ledger: Mutex::new(Ledger::new(settings.budget_bytes)),
                 packs: Mutex::default(),
                 lists: Mutex::default(),
+                is_connected: AtomicBool::new(false),
                 fqrn: fqrn.to_owned(),
                 settings,
                 cache,
@@ -147,6 +150,10 @@ impl Shared {
         if !is_admitted {
             return Err(errand);
         }
+        if !self.is_connected.swap(true, Ordering::Relaxed) {
+            // What follows shall not wait for connections one by one.
+            self.cache.origin().connect_ahead(self.settings.requests);
+        }
         self.crew.push(lane, errand).inspect_err(|errand| self.forget(errand))
     }
 
@@ -172,16 +179,16 @@ impl Shared {
 
     fn fetch(&self, want: &Want, interrupt: &Interrupt) -> Done {
         if !self.ledger.lock().depart(&want.id) {
-            return Done::Came(0);
+            return Done::WELL;
         }
         match self.cache.fetch_ahead(want, interrupt) {
-            Ok(Some(stored_bytes)) => {
-                self.ledger.lock().land(want.id, stored_bytes);
-                Done::Came(stored_bytes)
+            Ok(Some(came)) => {
+                self.ledger.lock().land(want.id, came.bytes);
+                Done::Came(came)
             }
             Ok(None) => {
                 self.ledger.lock().drop_guess(&want.id);
-                Done::Came(0)
+                Done::WELL
             }
             Err(error) => {
                 tracing::debug!(%error, "a guess failed");
@@ -194,13 +201,13 @@ impl Shared {
     fn fetch_pack(&self, errand: &PackErrand, interrupt: &Interrupt) -> Done {
         let PackErrand { pack, wants, ids, .. } = errand;
         if !self.ledger.lock().depart(&pack.id) {
-            return Done::Came(0);
+            return Done::WELL;
         }
         match self.cache.fetch_pack(pack, wants, interrupt) {
-            Ok(came) => {
+            Ok(unpacked) => {
                 self.packs.lock().came += 1;
-                self.ledger.lock().land_pack(&pack.id, came.bytes, ids, &came.landed);
-                Done::Came(came.bytes)
+                self.ledger.lock().land_pack(&pack.id, unpacked.came.bytes, ids, &unpacked.landed);
+                Done::Came(unpacked.came)
             }
             Err(error) => {
                 tracing::debug!(%error, pack = %pack.id, "a pack is of no use");
@@ -208,7 +215,7 @@ impl Shared {
                 let is_its_own = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt);
                 let in_vain = if error.kind() == ErrorKind::Corrupt { pack.content_limit() } else { 0 };
                 self.ledger.lock().land_pack(&pack.id, in_vain, ids, &[]);
-                if is_its_own { Done::Came(in_vain) } else { Done::Failed }
+                if is_its_own { Done::WELL } else { Done::Failed }
             }
         }
     }
@@ -226,7 +233,7 @@ impl Shared {
         };
         if is_admitted {
             match self.cache.fetch_ahead(want, interrupt) {
-                Ok(Some(stored_bytes)) => self.ledger.lock().land(want.id, stored_bytes),
+                Ok(Some(came)) => self.ledger.lock().land(want.id, came.bytes),
                 Ok(None) => self.ledger.lock().drop_guess(&want.id),
                 Err(error) => {
                     self.ledger.lock().drop_guess(&want.id);

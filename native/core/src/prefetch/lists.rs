@@ -13,7 +13,7 @@ use nearfs_format::pack_table::PackKey;
 use nearfs_format::path::RepoPath;
 
 use super::crew::Done;
-use super::errands::{Errand, Shared};
+use super::errands::Shared;
 use super::ledger::Mechanism;
 use super::queue::Lane;
 use super::rows::{catalog_key, guessable};
@@ -90,14 +90,14 @@ impl Shared {
         let lane = (Mechanism::Bundles, catalog_key(&view), row.0);
         self.work(lane, 0, move |shared, interrupt| {
             let trigger = view.path(row);
-            let Some(want) = content::of(&view, specification).ok().and_then(guessable) else { return Done::Came(0) };
+            let Some(want) = content::of(&view, specification).ok().and_then(guessable) else { return Done::WELL };
             if want.size_bytes.is_none_or(|size| size > BUNDLE_MAX_BYTES as u64) {
-                return Done::Came(0);
+                return Done::WELL;
             }
             let want = want.labelled(view.path(specification).to_string());
             let bytes = match shared.read(Mechanism::Bundles, &want, interrupt) {
                 Ok(Some(bytes)) => bytes,
-                Ok(None) => return Done::Came(0),
+                Ok(None) => return Done::WELL,
                 Err(error) => {
                     tracing::debug!(%error, %trigger, "the bundle of a file was not to be had");
                     return Done::Failed;
@@ -114,7 +114,7 @@ impl Shared {
                 }
                 Err(error) => {
                     tracing::debug!(%error, %trigger, "a bundle specification is none");
-                    Done::Came(0)
+                    Done::WELL
                 }
             }
         });
@@ -153,7 +153,7 @@ impl Shared {
                     Located::Nowhere => {}
                 }
             }
-            self.list(lane, self.by_packs(wanted, preferred));
+            self.list(lane, self.by_packs(lane.0, wanted, preferred));
             if missing.is_empty() || interrupt.is_cancelled() {
                 break;
             }
@@ -162,7 +162,7 @@ impl Shared {
             }
             left = later;
         }
-        Done::Came(0)
+        Done::WELL
     }
 
     /// Fetches catalogs side by side; says whether hosts answered.
@@ -218,9 +218,4 @@ fn wants_of(view: &View, row: RowId, offsets: Option<&[u64]>) -> Vec<Want> {
         Ok(content) => guessable(content).into_iter().collect(),
         Err(_) => Vec::new(),
     }
-}
-
-/// Returns wants as errands, in their order.
-pub(super) fn alone(wants: impl Iterator<Item = Want>) -> impl Iterator<Item = Errand> {
-    wants.map(Errand::Object)
 }

@@ -44,9 +44,6 @@ pub use settings::PrefetchSettings;
 
 /// So many catalogs of one listing are guessed at most.
 const CATALOGS_MAX: usize = 64;
-/// Who reads the beginning of a file of so few chunks is brought all of it: programs and libraries are mapped, and read
-/// all over.
-const WHOLE_CHUNKS_MAX: usize = 4;
 /// Connections that are opened ahead over a long line, so that the first large answer comes in parts at once.
 const CONNECTIONS_AHEAD: usize = 16;
 
@@ -155,11 +152,17 @@ impl Prefetcher {
         let _until_refused = missing.all(|want| self.shared.guess(lane, want));
     }
 
-    /// A chunk is asked for and not there; call it before anybody waits.
-    pub fn chunk_missed(&self, chunks: &Chunks, number: usize, path: &str) {
+    /// A chunk is asked for and not there; call it before anybody waits. Who waits for one of a program is brought the
+    /// next one too: it is mapped, and read here and there until its symbols are found. Not by a proxy, whose one connection
+    /// to the host has got up to speed, which a second one would only begin to.
+    pub fn chunk_missed(&self, chunks: &Chunks, number: usize, is_program: bool, path: &str) {
         let Some(want) = chunks.want(number) else { return };
-        if self.event(&want.id, false).is_some() && number == 0 && chunks.list.as_slice().len() <= WHOLE_CHUNKS_MAX {
-            self.read_ahead(chunks, 1, u64::MAX, path);
+        if self.event(&want.id, false) == Some(Event::Missed)
+            && is_program
+            && self.shared.cache.origin().is_direct()
+            && let Some(next) = chunks.list.as_slice().get(number + 1)
+        {
+            self.read_ahead(chunks, number + 1, next.offset + 1, path);
         }
     }
 
@@ -203,6 +206,8 @@ impl Prefetcher {
             ("prefetch_used_bytes", ledger.used_bytes()),
             ("prefetch_unused_bytes", ledger.unused_bytes()),
             ("prefetch_pending_bytes", ledger.pending_bytes()),
+            ("prefetch_air_bytes", self.shared.crew.air_bytes()),
+            ("prefetch_packs_fetched", self.shared.packs.lock().came),
             ("prefetch_needed_bytes", ledger.used_bytes() + self.shared.cache.counters().demanded_bytes),
         ];
         tallies.chain(bytes.map(|(name, count)| (name.to_owned(), count))).collect()

@@ -4,9 +4,12 @@
 //! like `.lua`) that was asked for, not larger than [`SMALL_BYTES`]:
 //!
 //! * of the directory itself, once two of its files had to be waited for, or one was read where somebody read two files
-//!   of the kind in another directory of the catalog: those after the last one, then those before it. As many as the directory's
+//!   of the kind in another directory of the catalog: those after the last one, then those before it; or, where they are
+//!   not read in the order of the listing, the smallest first. As many as the directory's
 //!   window says may be unused at a time; it doubles with each file that is read there, and stays as it is while many
 //!   lie unused and others are asked for;
+//! * all of the directory at the first of them that is asked for, where they are few and small: twice in advance,
+//!   and again for each of them that was used;
 //! * of the next directories, then of those before, once two files of one directory or three of a family had to be waited
 //!   for. The family's window grows by each guess that is used, halves when a directory is left of which most was not
 //!   read, or something had to be waited for while guesses lie unused; it is four times as large with each directory
@@ -21,14 +24,26 @@ use nearfs_format::pack_table::kind_of;
 
 /// Larger files are not guessed: one in vain would cost as much as a hundred others.
 pub const SMALL_BYTES: u64 = 256 << 10;
-/// Guesses that lie unused, at first: of a family, and of a directory where one file had to be waited for.
+/// Guesses that lie unused, at first: of a family,
 const WINDOW_START: usize = 8;
-/// And of a directory where two had to be.
+/// of a directory where one file was read of a kind of which others are read by more than one,
+const KNOWN_WINDOW_START: usize = 48;
+/// and of a directory where two had to be waited for.
 const OWN_WINDOW_START: usize = 96;
 /// And at most.
 const WINDOW_MAX: usize = 1024;
 /// Kinds of a catalog that somebody is known to read by more than one.
 const READERS_MAX: usize = 64;
+/// Content of the guesses in one directory that are made at a time, at first: it doubles with the window.
+const OWN_WINDOW_BYTES: u64 = 2 << 20;
+/// A directory is brought whole at its first file if its files of the kind have no more content, and are no more.
+const BOLD_BYTES: u64 = 640 << 10;
+const BOLD_FILES: usize = 128;
+/// Directories that are brought whole in advance, and the most that others can earn.
+const BOLD_START: u32 = 2;
+const BOLD_MAX: u32 = 8;
+/// So many files read in the order of the listing are no chance.
+const IN_ORDER_AFTER: u32 = 4;
 /// A directory's window doubles so often at most.
 const DOUBLINGS_MAX: u32 = 4;
 /// So many unused guesses in a directory are many.
@@ -56,6 +71,8 @@ pub trait Rows {
     }
     /// Returns an entry's name.
     fn name(&self, row: u32) -> &[u8];
+    /// Returns the size of an entry's content in bytes.
+    fn size(&self, row: u32) -> u64;
     /// Says whether an entry is a small regular file, stored whole.
     fn is_small_file(&self, row: u32) -> bool;
 }
@@ -74,6 +91,11 @@ struct Directory {
     has_known_reader: bool,
     /// Guesses that were made here and not used yet.
     unused: usize,
+    /// It was brought whole at its first file.
+    is_bold: bool,
+    /// Its files were read in the order of the listing so far.
+    is_in_order: bool,
+    last_read: u32,
 }
 
 #[derive(Debug)]
@@ -100,6 +122,9 @@ pub struct Neighbours {
     families: VecDeque<Family>,
     /// Kinds, each in a catalog, of which somebody read two files in one directory. The one found last is first.
     readers: VecDeque<(u64, Box<[u8]>)>,
+    /// Directories that may be brought whole, less two.
+    earned: u32,
+    spent: u32,
 }
 
 /// What made somebody plan.
@@ -124,20 +149,49 @@ impl Neighbours {
             self.readers.truncate(READERS_MAX - 1);
             self.readers.push_front((catalog, kind.into()));
         }
-        let mut own = family.directories.back().map_or(0, Directory::room);
-        let mut others = if family.is_going { family.window.saturating_sub(family.unused) } else { 0 };
+        let Some(entered) = family.directories.back_mut() else { return Vec::new() };
+        if event == Event::Used && entered.is_bold {
+            self.earned = (self.earned + 1).min(self.spent + BOLD_MAX);
+        }
+        let is_first = entered.reads == 1 || (event == Event::Missed && entered.misses == 1);
+        if is_first && !entered.is_bold && self.spent < self.earned + BOLD_START {
+            let like_it = rows.children(directory).take(BOLD_FILES * 4);
+            let like_it: Vec<u32> =
+                like_it.filter(|at| rows.is_small_file(*at) && kind_of(rows.name(*at)) == kind).collect();
+            let bytes: u64 = like_it.iter().map(|at| rows.size(*at)).sum();
+            if (2..=BOLD_FILES).contains(&like_it.len()) && bytes <= BOLD_BYTES {
+                entered.is_bold = true;
+                self.spent += 1;
+                return like_it.into_iter().filter(|at| !family.seen.contains(at)).collect();
+            }
+        }
+        let own = entered.room();
+        let mut own_bytes = OWN_WINDOW_BYTES << entered.doublings;
+        let others = if family.is_going { family.window.saturating_sub(family.unused) } else { 0 };
         if own + others == 0 {
             return Vec::new();
         }
-        let looked_at = around(rows, row).take(LOOKED_AT_MAX);
+        let is_in_order = entered.is_in_order;
         let fits = |at: &u32| rows.is_small_file(*at) && family.knows_kind(rows.name(*at)) && !family.seen.contains(at);
-        let room = |at: &u32| {
-            let room = if rows.parent(*at) == directory { &mut own } else { &mut others };
-            let has_room = *room > 0;
-            *room = room.saturating_sub(1);
-            has_room
+        let (mut here, elsewhere): (Vec<u32>, Vec<u32>) =
+            around(rows, row).take(LOOKED_AT_MAX).filter(fits).partition(|at| rows.parent(*at) == directory);
+        // Each saves a round trip, and the smallest costs least. Whether the listing's order counts shows after a few.
+        let in_listing_order = if !is_in_order {
+            0
+        } else if reads < IN_ORDER_AFTER {
+            own / 2
+        } else {
+            own
         };
-        looked_at.filter(fits).filter(room).collect()
+        let by_size = in_listing_order.min(here.len());
+        here[by_size..].sort_by_key(|at| rows.size(*at));
+        here.truncate(own);
+        here.retain(|at| {
+            let has_room = own_bytes >= rows.size(*at);
+            own_bytes = own_bytes.saturating_sub(rows.size(*at));
+            has_room
+        });
+        here.into_iter().chain(elsewhere.into_iter().take(others)).collect()
     }
 
     /// Takes note of what came of a row that was planned: guessed, or there already.
@@ -170,7 +224,7 @@ impl Directory {
     /// Returns how many guesses of this directory may lie unused.
     fn window(&self) -> usize {
         let start = match self.misses {
-            0 | 1 if self.has_known_reader => WINDOW_START,
+            0 | 1 if self.has_known_reader => KNOWN_WINDOW_START,
             0 | 1 => 0,
             _ => OWN_WINDOW_START,
         };
@@ -211,7 +265,7 @@ impl Family {
 
     /// Takes note of an event; returns how many files were read in the directory.
     fn note(&mut self, rows: &impl Rows, row: u32, event: Event, has_known_reader: bool) -> u32 {
-        let (reads, misses) = self.enter(rows, rows.parent(row), event, has_known_reader);
+        let (reads, misses) = self.enter(rows, rows.parent(row), row, event, has_known_reader);
         let kind = kind_of(rows.name(row));
         if !self.kinds.iter().any(|known| **known == *kind) {
             self.kinds.truncate(KINDS_MAX - 1);
@@ -238,13 +292,15 @@ impl Family {
     }
 
     /// Takes note of an event in a directory; returns how many of its files were read, and had to be waited for.
-    fn enter(&mut self, rows: &impl Rows, row: u32, event: Event, has_known_reader: bool) -> (u32, u32) {
+    fn enter(&mut self, rows: &impl Rows, row: u32, file: u32, event: Event, has_known_reader: bool) -> (u32, u32) {
         let known = self.directories.iter().rposition(|directory| directory.row == row);
         let known = known.and_then(|at| self.directories.remove(at));
         let mut directory = known.unwrap_or_else(|| {
             self.leave(rows);
-            Directory { row, has_known_reader, ..Directory::default() }
+            Directory { row, has_known_reader, is_in_order: true, ..Directory::default() }
         });
+        directory.is_in_order &= file > directory.last_read;
+        directory.last_read = file;
         directory.note(event);
         let counts = (directory.reads, directory.misses);
         if self.directories.len() >= DIRECTORIES_MAX {
@@ -324,6 +380,9 @@ pub(super) mod tests {
         fn name(&self, row: u32) -> &[u8] {
             &self.names[row as usize]
         }
+        fn size(&self, _row: u32) -> u64 {
+            3000
+        }
         fn is_small_file(&self, row: u32) -> bool {
             row > self.directories
         }
@@ -341,6 +400,9 @@ pub(super) mod tests {
         }
         fn name(&self, row: u32) -> &[u8] {
             self.0.name(row)
+        }
+        fn size(&self, row: u32) -> u64 {
+            self.0.size(row)
         }
         fn is_small_file(&self, row: u32) -> bool {
             self.0.is_small_file(row)

@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 use super::crew::Done;
 use super::errands::{Errand, PackErrand, Shared};
 use super::ledger::Mechanism;
-use super::lists::alone;
 use super::neighbours::Event;
 use super::rows::{catalog_key, guessable};
 use crate::cache::{Place, Want};
@@ -35,6 +34,8 @@ const CATALOGS_MAX: usize = 256;
 const MISSED_MAX: usize = 32;
 /// Packs of which nothing was read yet beyond two for each that was of use.
 const UNPROVEN_MAX: u32 = 6;
+/// Fewer files of a list come as fast alone.
+const WANTED_MIN: usize = 3;
 /// Packs that follow one another are asked for up to this number at a time.
 const NEXT_MAX: u32 = 16;
 
@@ -104,6 +105,15 @@ impl Packed {
         (used == 1, next)
     }
 
+    fn errand(&self, number: usize, wants: Vec<Want>, mechanism: Mechanism) -> Errand {
+        let reference = &self.table.packs()[number];
+        let id = ObjectId::new(reference.hash, ObjectKind::File);
+        let pack = Want::sized(id, Compression::None, u64::from(reference.size_bytes))
+            .labelled(format!("pack of {} files", reference.members));
+        let ids = wants.iter().map(|want| want.id).collect();
+        Errand::Pack(Box::new(PackErrand { mechanism, pack, wants, ids }))
+    }
+
     fn is_asked(&self, number: usize) -> bool {
         self.progress.lock().asked[number]
     }
@@ -129,7 +139,7 @@ impl Shared {
         }
         let tree = Arc::clone(tree);
         self.work((Mechanism::Packs, 0, 0), 0, move |shared, interrupt| {
-            shared.packs_view(&tree, interrupt).map_or(Done::Failed, |_| Done::Came(0))
+            shared.packs_view(&tree, interrupt).map_or(Done::Failed, |_| Done::WELL)
         });
     }
 
@@ -166,7 +176,7 @@ impl Shared {
             let brought = shared
                 .table_want(&tree, &mountpoint, interrupt)
                 .and_then(|want| want.map_or(Ok(None), |want| shared.read(Mechanism::Packs, &want, interrupt)));
-            brought.map_or(Done::Failed, |_| Done::Came(0))
+            brought.map_or(Done::Failed, |_| Done::WELL)
         });
     }
 
@@ -192,13 +202,13 @@ impl Shared {
             .and_then(|want| want.map_or(Ok(None), |want| self.read(Mechanism::Packs, &want, interrupt)));
         let (state, done) = match read {
             Ok(Some(bytes)) => match PackTable::parse(&bytes) {
-                Ok(table) => (State::Known(Arc::new(Packed::new(table, &view.index))), Done::Came(0)),
+                Ok(table) => (State::Known(Arc::new(Packed::new(table, &view.index))), Done::WELL),
                 Err(error) => {
                     tracing::debug!(%error, catalog = %view.index.root_prefix(), "a table of packs is none");
-                    (State::Without, Done::Came(0))
+                    (State::Without, Done::WELL)
                 }
             },
-            Ok(None) => (State::Without, Done::Came(0)),
+            Ok(None) => (State::Without, Done::WELL),
             Err(error) => {
                 tracing::debug!(%error, catalog = %view.index.root_prefix(), "a table of packs was not to be had");
                 (State::Without, Done::Failed)
@@ -287,14 +297,8 @@ impl Shared {
         true
     }
 
+    /// Returns the errand of a pack, for those of its files that are missing.
     fn pack_errand(&self, view: &View, packed: &Packed, number: usize, mechanism: Mechanism) -> Errand {
-        let reference = &packed.table.packs()[number];
-        let id = ObjectId::new(reference.hash, ObjectKind::File);
-        let pack = Want::sized(id, Compression::None, u64::from(reference.size_bytes)).labelled(format!(
-            "pack {} of {}",
-            reference.hash,
-            view.index.root_prefix()
-        ));
         let (mut wants, mut seen) = (Vec::new(), HashSet::new());
         for row in &packed.rows[number] {
             let want = content::of(view, *row).ok().and_then(guessable);
@@ -302,61 +306,76 @@ impl Shared {
                 wants.push(want.labelled(view.path(*row).to_string()));
             }
         }
-        let ids = wants.iter().map(|want| want.id).collect();
-        Errand::Pack(Box::new(PackErrand { mechanism, pack, wants, ids }))
+        packed.errand(number, wants, mechanism)
     }
 
-    /// Turns what is wanted into errands: a pack where at least half of it is wanted, or the publisher made it for this
-    /// list (`preferred`: the catalog and the key of its trigger), and objects for the rest; in the order of `wanted`.
+    /// Turns what is wanted into errands, in the order of `wanted`: a pack where the publisher made it for this list
+    /// (`preferred`: the catalog and the key of its trigger), or where at least half of it is wanted; objects for the rest.
     pub(super) fn by_packs(
         &self,
+        mechanism: Mechanism,
         wanted: Vec<(View, RowId, Want)>,
         preferred: Option<(u64, PackKey)>,
     ) -> VecDeque<Errand> {
-        let mut places: BTreeMap<(u64, usize), usize> = BTreeMap::new();
-        let packed_of = |view: &View| self.settings.packs.then(|| self.packed(catalog_key(view))).flatten();
-        let all_numbers = |view: &View, row: RowId| {
-            let packed = packed_of(view)?;
-            let numbers: Vec<usize> = numbers(&packed.table, &view.index, row).collect();
-            Some((packed, numbers))
-        };
-        for (view, row, _) in &wanted {
-            for number in all_numbers(view, *row).into_iter().flat_map(|(_, numbers)| numbers) {
-                *places.entry((catalog_key(view), number)).or_default() += 1;
-            }
+        let (own, wanted) = self.by_own_packs(mechanism, wanted, preferred);
+        let mut places: HashMap<(u64, usize), (View, Arc<Packed>, usize)> = HashMap::new();
+        let mut place_of = HashMap::new();
+        for (view, row, want) in &wanted {
+            let Some(packed) = self.packed(catalog_key(view)) else { continue };
+            let Some(number) = packed.number_of(&view.index, *row) else { continue };
+            let place = (catalog_key(view), number);
+            place_of.insert(want.id, place);
+            places.entry(place).or_insert_with(|| (view.clone(), packed, 0)).2 += 1;
         }
-        let (mut errands, mut covered, mut asked) = (VecDeque::new(), HashSet::new(), HashSet::new());
-        for (view, row, want) in wanted {
+        places.retain(|(_, number), (_, packed, count)| {
+            *count >= WANTED_MIN && *count * 2 >= packed.rows[*number].len() && !packed.is_asked(*number)
+        });
+        let (mut errands, mut covered) = (own, HashSet::new());
+        for (_, _, want) in wanted {
             if covered.contains(&want.id) {
                 continue;
             }
-            let catalog = catalog_key(&view);
-            let pack = all_numbers(&view, row).and_then(|(packed, numbers)| {
-                let is_preferred = |number: &usize| {
-                    let own = preferred.filter(|(of, _)| *of == catalog);
-                    own.is_some_and(|(_, key)| packed.table.of_trigger(key).any(|own| own == *number))
-                };
-                let wanted = |number: usize| places.get(&(catalog, number)).copied().unwrap_or(0);
-                let is_half = |number: &usize| wanted(*number) * 2 >= packed.rows[*number].len();
-                let number = numbers.iter().copied().find(is_preferred);
-                let number = number.or_else(|| numbers.iter().copied().find(is_half));
-                number.filter(|number| asked.insert((catalog, *number)) && !packed.is_asked(*number)).map(|number| {
-                    packed.set_asked(number, true);
-                    let mechanism = if preferred.is_some() { Mechanism::Bundles } else { Mechanism::Packs };
-                    self.pack_errand(&view, &packed, number, mechanism)
-                })
-            });
-            match pack {
-                Some(errand) => {
-                    if let Errand::Pack(of) = &errand {
-                        covered.extend(of.ids.iter().copied());
-                    }
-                    errands.push_back(errand);
-                }
-                None => errands.extend(alone(std::iter::once(want))),
+            let place = place_of.get(&want.id).and_then(|place| Some((place.1, places.remove(place)?)));
+            let Some((number, (view, packed, _))) = place else {
+                errands.push_back(Errand::Object(want));
+                continue;
+            };
+            packed.set_asked(number, true);
+            let errand = self.pack_errand(&view, &packed, number, mechanism);
+            if let Errand::Pack(of) = &errand {
+                covered.extend(of.ids.iter().copied());
             }
+            errands.push_back(errand);
         }
         errands
+    }
+
+    /// Returns the packs that the publisher made for a list, and what of it lies in none of them.
+    fn by_own_packs(
+        &self,
+        mechanism: Mechanism,
+        wanted: Vec<(View, RowId, Want)>,
+        preferred: Option<(u64, PackKey)>,
+    ) -> (VecDeque<Errand>, Vec<(View, RowId, Want)>) {
+        let Some((packed, key)) = preferred.and_then(|(catalog, key)| Some((self.packed(catalog)?, key))) else {
+            return (VecDeque::new(), wanted);
+        };
+        let own: Vec<usize> = packed.table.of_trigger(key).collect();
+        let mut in_packs: BTreeMap<usize, Vec<Want>> = BTreeMap::new();
+        let mut rest = Vec::new();
+        for (view, row, want) in wanted {
+            let numbers = (want.id.kind == ObjectKind::File).then(|| packed.table.of_object(&want.id.hash));
+            match numbers.and_then(|mut numbers| numbers.find(|number| own.contains(number))) {
+                Some(number) => in_packs.entry(number).or_default().push(want),
+                None => rest.push((view, row, want)),
+            }
+        }
+        // A pack for a single file is a pack in vain.
+        let errands = in_packs.into_iter().map(|(number, mut wants)| match wants.len() {
+            1 => Errand::Object(wants.remove(0)),
+            _ => packed.errand(number, wants, mechanism),
+        });
+        (errands.collect(), rest)
     }
 }
 

@@ -48,6 +48,10 @@ impl Rows for Files<'_> {
         self.0.name(RowId(row))
     }
 
+    fn size(&self, row: u32) -> u64 {
+        self.0.row(RowId(row)).size
+    }
+
     fn is_small_file(&self, row: u32) -> bool {
         let entry = self.0.row(RowId(row));
         let is_plain = entry.file_type == FileType::Regular && !entry.flags.has(EntryFlags::CHUNKED);
@@ -73,6 +77,10 @@ impl Rows for Mountpoints<'_> {
 
     fn name(&self, _row: u32) -> &[u8] {
         b""
+    }
+
+    fn size(&self, row: u32) -> u64 {
+        self.0.nested(RowId(row)).map_or(0, |nested| nested.size_bytes)
     }
 
     fn is_small_file(&self, row: u32) -> bool {

@@ -105,6 +105,7 @@ pub(super) struct Answer {
     pub(super) endpoint: Endpoint,
     pub(super) connection: Connection,
     pub(super) response: Response<Incoming>,
+    pub(super) has_connected: bool,
 }
 
 impl HttpTransport {
@@ -177,8 +178,9 @@ impl HttpTransport {
             let by_proxy = *target.proxy != Proxy::Direct && verdict::is_by_proxy(&answer.response);
             if status.is_success() {
                 self.lines.answered(&answer.endpoint, answer.response.headers());
+                let has_connected = answer.has_connected;
                 let length = self.stream(&uri, &target.proxy, answer, request, sink, &mut pace).await.map_err(blame)?;
-                return Ok(Fetched { length, base_url: target.base_url.clone() });
+                return Ok(Fetched { length, base_url: target.base_url.clone(), has_connected });
             }
             let next = verdict::redirect(&uri, &answer.response);
             self.drain(answer, &mut pace).await;
@@ -213,7 +215,7 @@ impl HttpTransport {
         let is_address = |address| self.resolver.is_address(endpoint.party, &endpoint.host, address);
         if let Some(mut connection) = self.pool.take(&endpoint, is_address, usize::from(request.is_guess)) {
             match pace.wait(connection.sender.send_request(head.clone())).await {
-                Ok(Ok(response)) => return Ok(Answer { endpoint, connection, response }),
+                Ok(Ok(response)) => return Ok(Answer { endpoint, connection, response, has_connected: false }),
                 Ok(Err(error)) if verdict::may_repeat(&error) => {}
                 Ok(Err(error)) => return Err(verdict::broken(uri, &error)),
                 Err(slow) => {
@@ -234,7 +236,7 @@ impl HttpTransport {
             self.too_slow(uri, proxy, &slow)
         })?;
         let response = sent.map_err(|error| verdict::broken(uri, &error))?;
-        Ok(Answer { endpoint, connection, response })
+        Ok(Answer { endpoint, connection, response, has_connected: true })
     }
 
     fn head(&self, uri: &Uri, proxy: &Proxy, request: &Request) -> hyper::http::Result<hyper::Request<Empty<Bytes>>> {
@@ -272,7 +274,7 @@ impl HttpTransport {
         sink: &mut (dyn Sink + Send),
         pace: &mut Pace,
     ) -> Result<u64, Failure> {
-        let Answer { endpoint, connection, response } = answer;
+        let Answer { endpoint, connection, response, .. } = answer;
         verdict::check_range(uri, &response, request)?;
         let mut body = response.into_body();
         let announced = body.size_hint().exact();
@@ -298,7 +300,7 @@ impl HttpTransport {
 
     /// Reads the rest of a refusal, so that the connection can be kept.
     pub(super) async fn drain(&self, answer: Answer, pace: &mut Pace) {
-        let Answer { endpoint, connection, response } = answer;
+        let Answer { endpoint, connection, response, .. } = answer;
         let mut body = response.into_body();
         let mut length = 0;
         while length <= MAX_DRAIN_BYTES {

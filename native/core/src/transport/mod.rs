@@ -154,6 +154,8 @@ pub struct Fetched {
     pub length: u64,
     /// Base URL of the host that answered.
     pub base_url: Arc<str>,
+    /// A connection was opened for it, which took a round trip of its own.
+    pub has_connected: bool,
 }
 
 /// Moves the bytes stored under one key of one host into a sink, once.

@@ -22,6 +22,7 @@ use super::failure::{Failure, FailureClass};
 use super::groups::{ProxyFault, ProxyGroups};
 use super::http::HttpOptions;
 use super::memory::MemorySink;
+use super::proxy::Proxy;
 use super::resolver::Nameserver;
 use super::retry::{Retry, RetryPolicy, Step};
 use super::route::{Attempt, Route};
@@ -113,6 +114,11 @@ impl Origin {
     /// Reads the transport's counters.
     pub fn counters(&self) -> CountersReading {
         self.transport.counters().read()
+    }
+
+    /// Says whether hosts are asked without a proxy now.
+    pub fn is_direct(&self) -> bool {
+        *self.route.lock().proxies().active().0 == Proxy::Direct
     }
 
     /// Has up to `count` connections opened to the host in use, where that takes long; returns at once.

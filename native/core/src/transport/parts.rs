@@ -34,7 +34,7 @@ const WAYS: usize = 16;
 /// A guess leaves so many connections to whoever waits.
 const SPARE: usize = 8;
 /// A large guess comes in so many parts at a time: it is paced by whoever makes guesses.
-const GUESSED_WAYS: usize = 8;
+const GUESSED_WAYS: usize = 12;
 /// Connections are opened for an answer that is about as large; smaller ones take those that are idle.
 const OPENING_BYTES: u64 = 128 << 10;
 
@@ -149,7 +149,9 @@ impl HttpTransport {
             }
         }
         match total {
-            Some(known) if known == written => Ok(Some(Fetched { length: written, base_url: target.base_url.clone() })),
+            Some(known) if known == written => {
+                Ok(Some(Fetched { length: written, base_url: target.base_url.clone(), has_connected: true }))
+            }
             _ => Err(not_one_file(uri)),
         }
     }
@@ -168,7 +170,8 @@ impl HttpTransport {
             _ if typical >= OPENING_BYTES => WAYS,
             idle => idle.min(WAYS),
         };
-        let bytes = typical.div_ceil(ways.max(1) as u64).clamp(FIRST_BYTES, PART_BYTES_MAX);
+        // A little more than is thought, or what is left over costs a round trip of its own.
+        let bytes = (typical / 8 * 9).div_ceil(ways.max(1) as u64).clamp(FIRST_BYTES, PART_BYTES_MAX);
         (bytes < typical).then_some(bytes)
     }
 
