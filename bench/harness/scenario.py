@@ -111,10 +111,12 @@ def _account(ahead: Sequence[Mapping[str, int]]) -> Sample:
     """Returns what clients counted of what they fetched ahead, all together; nothing where one does not count."""
     if not all(ahead):
         return {}
-    total = sum(map(Counter, ahead), Counter[str]())
+    total = Counter[str]()
+    for counters in ahead:
+        total.update(counters)
     fetched, unused = total["request_bytes"], total["prefetch_unused_bytes"]
-    counters = {name: total[name] for name in sorted(total) if name.startswith("prefetch_")}
-    return {"needed_bytes": fetched - unused, "unused_bytes": unused, **counters}
+    found = {name: total[name] for name in sorted(total) if name.startswith("prefetch_")}
+    return {"needed_bytes": fetched - unused, "unused_bytes": unused, **found}
 
 
 def times(run: Run) -> Sample:
