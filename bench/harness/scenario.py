@@ -64,8 +64,9 @@ class Scenario:
     only: frozenset[str] | None = None
     #: The command that it runs, where it runs one: told where the plain tree lies, for what it must know of it.
     command: Callable[[Path], Command] | None = None
-    #: True for a program that a publisher would record, for a tree that is published with bundles.
-    is_recorded: bool = False
+    #: For a program that a publisher would record, where the tree is published with bundles: the file that begins its
+    #: bundle, or nothing for the first one that it opens. None for all others.
+    bundle_begins: str | None = None
 
 
 class Tally:
@@ -131,7 +132,7 @@ def of_command(
     check: Callable[[Run], None],
     figures: Callable[[Run], Sample] = lambda _run: {},
     *,
-    is_recorded: bool = False,
+    bundle_begins: str | None = None,
 ) -> Scenario:
     """Returns the scenario that runs one command cold, hot, warm (where there is a disk cache) and seen.
 
@@ -172,7 +173,7 @@ def of_command(
         finally:
             client.close()
 
-    return Scenario(name, tree, measure, command=command, is_recorded=is_recorded)
+    return Scenario(name, tree, measure, command=command, bundle_begins=bundle_begins)
 
 
 def said(text: str) -> Callable[[Run], None]:

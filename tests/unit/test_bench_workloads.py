@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from bench import lmod
-from bench.harness import machine
+from bench.harness import machine, site
+from bench.harness.commands import Command
 from bench.scenarios import sourced_shell, ten_programs
 from bench.trees import build as workloads
 from bench.trees import crowd, environments, modulefiles, python_copy
@@ -128,6 +129,16 @@ def test_ten_programs_are_ten_and_read_different_files(tmp_path: Path) -> None:
     assert all(len(words) > 8 for words in named)
     grepped = {f"section-{number:02d}" for number in range(8)}
     assert not [word for word in found["digests"].argv if set(Path(word).parts) & grepped]
+
+
+def test_a_command_becomes_one_line_of_a_shell_with_its_input_and_its_environment_alone() -> None:
+    command = Command(("sh", "-c", 'echo "$WORD $(cat)" $HOME'), {"WORD": "it's"}, "in put")
+    done = subprocess.run(
+        ["sh", "-c", site.shell_line(command)], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "it's in put\n"
+    with pytest.raises(ValueError, match="several lines"):
+        site.shell_line(Command(("echo", "a\nb")))
 
 
 def test_the_copied_python_runs_from_any_path_with_its_own_library(tmp_path: Path) -> None:
