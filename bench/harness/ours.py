@@ -11,13 +11,12 @@ from pathlib import Path
 BIN = Path(sys.executable).parent
 
 
-def run(words: list[str], prefix: Path, limit_s: float, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def run(words: list[str], prefix: Path, limit_s: float) -> subprocess.CompletedProcess[str]:
     """Runs a command of ours, its directories below `prefix`; returns it with its output, whatever its exit code."""
     return subprocess.run(
         [str(BIN / words[0]), *words[1:]],
         env={**os.environ, "NEARFS_PREFIX": str(prefix)},
         cwd="/",
-        input=stdin,
         capture_output=True,
         text=True,
         timeout=limit_s,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import scenarios
+from bench.harness.commands import Command
 from bench.harness.contender import Tree
 from bench.harness.display import Display, summary
 from bench.harness.figures import scenario_title
@@ -150,9 +151,9 @@ class Runner:
                 site = Site(self._home / f"site-{name}-{variant.name}", f"{name}.bench.example.org")
                 site.create(variant.settings)
                 site.change(copy_into(source))
-                for scenario in scenarios.ALL.values():
-                    if variant.has_bundles and scenario.is_recorded and scenario.tree == name and scenario.command:
-                        site.record(scenario.command(source))
+                programs = _recorded(name, source)
+                if variant.has_bundles and programs:
+                    site.publish_bundles(programs)
                 self._trees[name, variant.name] = (site, site.tree(name, source))
             return self._trees[name, variant.name]
 
@@ -183,6 +184,15 @@ class Runner:
     def _say(self, text: str) -> None:
         with self._guard:
             self._display.note(text)
+
+
+def _recorded(tree: str, source: Path) -> list[tuple[Command, str]]:
+    """Returns the programs over a tree that a publisher would record, and where their bundles begin."""
+    return [
+        (scenario.command(source), scenario.bundle_begins)
+        for scenario in scenarios.ALL.values()
+        if scenario.tree == tree and scenario.command is not None and scenario.bundle_begins is not None
+    ]
 
 
 class _Recorder:

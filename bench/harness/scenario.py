@@ -64,8 +64,9 @@ class Scenario:
     only: frozenset[str] | None = None
     #: The command that it runs, where it runs one: told where the plain tree lies, for what it must know of it.
     command: Callable[[Path], Command] | None = None
-    #: True for a program that a publisher would record, for a tree that is published with bundles.
-    is_recorded: bool = False
+    #: For a program that a publisher would record, where the tree is published with bundles: the file that begins its
+    #: bundle, or nothing for the first one that it opens. None for all others.
+    bundle_begins: str | None = None
 
 
 class Tally:
@@ -111,10 +112,12 @@ def _account(ahead: Sequence[Mapping[str, int]]) -> Sample:
     """Returns what clients counted of what they fetched ahead, all together; nothing where one does not count."""
     if not all(ahead):
         return {}
-    total = sum(map(Counter, ahead), Counter[str]())
+    total = Counter[str]()
+    for counters in ahead:
+        total.update(counters)
     fetched, unused = total["request_bytes"], total["prefetch_unused_bytes"]
-    counters = {name: total[name] for name in sorted(total) if name.startswith("prefetch_")}
-    return {"needed_bytes": fetched - unused, "unused_bytes": unused, **counters}
+    found = {name: total[name] for name in sorted(total) if name.startswith("prefetch_")}
+    return {"needed_bytes": fetched - unused, "unused_bytes": unused, **found}
 
 
 def times(run: Run) -> Sample:
@@ -129,7 +132,7 @@ def of_command(
     check: Callable[[Run], None],
     figures: Callable[[Run], Sample] = lambda _run: {},
     *,
-    is_recorded: bool = False,
+    bundle_begins: str | None = None,
 ) -> Scenario:
     """Returns the scenario that runs one command cold, hot, warm (where there is a disk cache) and seen.
 
@@ -170,7 +173,7 @@ def of_command(
         finally:
             client.close()
 
-    return Scenario(name, tree, measure, command=command, is_recorded=is_recorded)
+    return Scenario(name, tree, measure, command=command, bundle_begins=bundle_begins)
 
 
 def said(text: str) -> Callable[[Run], None]:

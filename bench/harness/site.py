@@ -3,10 +3,11 @@
 Owns making repositories and revisions. Serves and mounts nothing: contenders do. Main thread only.
 """
 
+import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +38,11 @@ class Site:
         return self.prefix / "cvmfs" / self.fqrn
 
     @property
+    def configuration(self) -> Path:
+        """Returns the directory of the repository's settings."""
+        return self.prefix / "etc" / "cvmfs" / "repositories.d" / self.fqrn
+
+    @property
     def storage(self) -> Path:
         """Returns the repository's storage."""
         return self.prefix / "srv" / "cvmfs" / self.fqrn
@@ -54,8 +60,7 @@ class Site:
         """Makes the repository, empty, with further lines in its server.conf."""
         self.home.mkdir(parents=True, exist_ok=True)
         self.server("mkfs", "-p", "-o", "root")
-        configuration = self.prefix / "etc" / "cvmfs" / "repositories.d" / self.fqrn / "server.conf"
-        with configuration.open("a", encoding="utf-8") as out:
+        with (self.configuration / "server.conf").open("a", encoding="utf-8") as out:
             out.writelines(f"{name}={value}\n" for name, value in settings.items())
 
     def change(self, work: Callable[[Path], object]) -> float:
@@ -64,13 +69,21 @@ class Site:
         work(self.union)
         return self.server("publish")
 
-    def record(self, command: Command) -> None:
-        """Runs a command over the published tree and publishes what it read as a bundle."""
+    def publish_bundles(self, programs: Sequence[tuple[Command, str]]) -> None:
+        """Has programs recorded over the published tree and publishes what they read.
+
+        With each the path of the file that begins its bundle; of the first one that it opens, where that is empty.
+        """
+        lines = []
         with tempfile.TemporaryDirectory(dir=self.home) as scratch:
-            filled = command.at(str(self.union), scratch)
-            environment = [f"{name}={value}" for name, value in filled.environment.items()]
-            words = ["nearfs", "bundle", "publish", self.fqrn, "--", "env", "-i", *environment, *filled.argv]
-            done = ours.run(words, self.prefix, COMMAND_LIMIT_S, filled.stdin)
+            for number, (command, begin) in enumerate(programs):
+                lines += [f"trigger: {begin}"] if begin else []
+                own = Path(scratch) / str(number)
+                own.mkdir()
+                lines.append(shell_line(command.at(str(self.union), str(own))))
+            (self.configuration / "bundles.conf").write_text("\n".join([*lines, ""]), "utf-8")
+            words = ["nearfs", "bundle", "publish", self.fqrn]
+            done = ours.run(words, self.prefix, COMMAND_LIMIT_S)
         if done.returncode:
             raise CommandFailed(f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")
 
@@ -88,3 +101,14 @@ def copy_into(source: Path) -> Callable[[Path], object]:
         shutil.copytree(source, union, symlinks=True, dirs_exist_ok=True)
 
     return work
+
+
+def shell_line(command: Command) -> str:
+    """Returns one line for a shell that runs a command with its input and its environment alone."""
+    environment = [f"{name}={value}" for name, value in {"PATH": "/usr/bin:/bin", **command.environment}.items()]
+    line = shlex.join(["env", "-i", *environment, *command.argv])
+    if command.stdin:
+        line = f"printf %s {shlex.quote(command.stdin)} | {line}"
+    if "\n" in line:
+        raise ValueError(f"a command of several lines cannot be recorded: {line}")
+    return line

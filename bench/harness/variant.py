@@ -14,7 +14,7 @@ class Variant:
     name: str
     #: What stands in server.conf before the tree is published.
     settings: Mapping[str, str] = field(default_factory=dict)
-    #: True where what programs read is recorded and published with the tree (`Scenario.is_recorded`).
+    #: True where what programs read is recorded and published with the tree (`Scenario.bundle_begins`).
     has_bundles: bool = False
 
 

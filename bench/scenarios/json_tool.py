@@ -15,4 +15,4 @@ def command(_source: Path) -> Command:
 
 check = said('"answer": 42')
 
-SCENARIO = of_command("json-tool", "software", command, check, is_recorded=True)
+SCENARIO = of_command("json-tool", "software", command, check, bundle_begins="")

@@ -20,4 +20,4 @@ def of_environment(directory: str) -> Command:
 
 check = said(f"{environments.SOURCED} files")
 
-SCENARIO = of_command("sourced-shell", "software", command, check, is_recorded=True)
+SCENARIO = of_command("sourced-shell", "software", command, check, bundle_begins="")

@@ -701,9 +701,9 @@ def rebuild_references(
     """Returns the reference log with what can be found added, and what that is (hash, suffix); nothing is written."""
 
 def parse_trace(content: bytes) -> tuple[str, bytes, bytes | None, bool, list[tuple[bytes, list[int] | None]]]:
-    """Reads a learned trace: name of its file, trigger, file after which it begins, is shared, (path, offsets) of files.
+    """Reads a learned trace: name of its file, trigger, file after which it begins, is shared, (path, offsets)s.
 
-    `after` is None where it begins with the trigger. `is shared`: uses of the trigger go on differently after these
+    The third is None where it begins with the trigger. `is shared`: uses of the trigger go on differently after these
     files. Raises `Corrupt` or `Unsupported` for what is no trace.
     """
 

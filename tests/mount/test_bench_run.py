@@ -50,7 +50,7 @@ def test_a_run_keeps_a_result_and_nothing_else(tmp_path: Path) -> None:
     (kept,) = results.iterdir()
     result = read_result(kept)
     cells = {(cell.scenario, cell.contender, cell.state): cell for cell in result.cells}
-    states = {("nearfs", "cold"), ("nearfs", "warm"), ("nearfs", "hot"), ("local", "cold"), ("local", "hot")}
+    states = {("nearfs", state) for state in ("cold", "seen", "warm", "hot")} | {("local", "cold"), ("local", "hot")}
     assert {key[1:] for key in cells} == states
     assert all(len(cell.samples) == 2 for cell in cells.values())
     small_opens = cells["small-opens", "nearfs", "cold"]
@@ -67,6 +67,26 @@ def test_a_run_keeps_a_result_and_nothing_else(tmp_path: Path) -> None:
     assert "find" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
     assert not of_run(tmp_path)
+
+
+def test_a_tree_is_published_in_variants_and_programs_start_cold_with_what_was_learned(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    names = ("nearfs", "nearfs-packs", "nearfs-off")
+    words = ["--rtt", "4", "--scenario", "tar", *(word for name in names for word in ("--contender", name))]
+    done = processes.run(command(*words, "--repeats", "1", "--results", results), env=environment(tmp_path), limit=200)
+    (kept,) = results.iterdir()
+    cells = {(cell.contender, cell.state): cell for cell in read_result(kept).cells}
+    states = {(name, state) for name in names[:2] for state in ("cold", "hot", "warm", "seen")}
+    assert cells.keys() == states | {("nearfs-off", state) for state in ("cold", "hot", "warm")}
+    # The tree with packs has one more nested catalog, so that it costs another number of bytes.
+    plain, packs, off = (cells[name, "cold"].samples[0] for name in names)
+    assert packs["needed_bytes"] + packs["unused_bytes"] != plain["needed_bytes"] + plain["unused_bytes"]
+    assert min(cells["nearfs", "seen"].values("fetched_bytes")) > 500_000, "the cache was empty again"
+    assert cells["nearfs", "warm"].median("fetched_bytes") == 0
+    assert (plain["prefetch_neighbours_asked"] > 100, off["prefetch_neighbours_asked"]) == (True, 0)
+    assert (off["unused_bytes"], off["needed_bytes"] > off["fetched_bytes"]) == (0, True), "the mount's needs count"
+    assert "needed_bytes" not in cells["nearfs", "hot"].samples[0]
+    assert "in vain" in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -116,7 +136,7 @@ def test_the_profiles_name_what_there_is() -> None:
     from bench import scenarios
     from bench.contenders import registry
 
-    for blocks in (plan.quick(), plan.full()):
+    for blocks in (plan.quick(), plan.cold(), plan.full()):
         for names, contenders, _, _ in blocks:
             assert not set(names) - set(scenarios.ALL)
             assert not set(contenders) - set(registry.ALL)

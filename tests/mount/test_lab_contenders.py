@@ -26,7 +26,7 @@ NEEDS = {
     "squashfuse": ["squashfuse", "mksquashfs"],
 }
 PATH = f"{os.environ['PATH']}:/usr/sbin"
-WAYS = ["nearfs", "nearfs-nginx", "nearfs-squid", "nearfs-nginx-squid", "portable", "local", "squashfuse"]
+WAYS = ["nearfs", "nearfs-off", "nearfs-nginx", "nearfs-squid", "nearfs-nginx-squid", "portable", "local", "squashfuse"]
 READ_ALL = Command(("sh", "-c", 'cd "$1" && find . -type f -name "file-*" | sort | xargs cat | sha1sum', "sh", TREE))
 
 
@@ -90,6 +90,33 @@ def test_all_ways_lead_to_the_same_bytes(name: str, tree: Tree, line: lines.Line
         finally:
             client.close()
     assert not (home / "client-0").exists()
+
+
+@pytest.mark.parametrize("name", ["nearfs", "nearfs-squid"])
+def test_what_was_learned_outlives_the_cache(name: str, tree: Tree, line: lines.Line, tmp_path: Path) -> None:
+    if name.endswith("squid") and shutil.which("squid", path=PATH) is None:
+        pytest.skip("squid is not installed (ci/setup lab)")
+    with registry.ALL[name].serving(tmp_path, line, tree) as serving:
+        client = serving.client()
+        try:
+            client.mount(empty_cache=True)
+            assert client.run(READ_ALL).exit_code == 0
+            client.unmount()
+            learned = tmp_path / "client-0" / "cache" / tree.fqrn / "traces"
+            learned.mkdir(parents=True, exist_ok=True)
+            (learned / "of-a-program").write_text("kept")
+            client.forget_content()
+            left = [path for path in (tmp_path / "client-0" / "cache").rglob("*") if path.is_file()]
+            assert all(path.parent == learned for path in left)
+            assert learned / "of-a-program" in left
+            client.mount(empty_cache=False)
+            before, served = client.counts(), serving.served()
+            assert client.run(READ_ALL).exit_code == 0
+            assert client.ahead()["prefetch_pending_bytes"] == 0
+            assert (client.counts().since(before).requests or 0) >= FILES
+            assert (serving.served().since(served).requests or 0) >= FILES, "no proxy has kept it"
+        finally:
+            client.close()
 
 
 def test_the_reference_client_is_left_out_unless_it_is_given(

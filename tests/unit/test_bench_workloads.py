@@ -1,8 +1,11 @@
 """The measurement trees: as large as promised, the same every time, and of use to what reads them."""
 
 import hashlib
+import itertools
 import json
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +13,15 @@ from pathlib import Path
 import pytest
 
 from bench import lmod
-from bench.harness import machine
+from bench.harness import machine, site
+from bench.harness.commands import Command
+from bench.scenarios import sourced_shell, ten_programs
 from bench.trees import build as workloads
-from bench.trees import modulefiles, python_copy
+from bench.trees import crowd, environments, modulefiles, python_copy
 from bench.trees.material import measure
+from tests.support.waiting import wait_until
 
+PROJECT = Path(__file__).resolve().parents[2]
 RUN_SECONDS = 60
 
 
@@ -48,6 +55,7 @@ def test_there_are_a_thousand_modulefiles_of_260_names(modules: Path) -> None:
     [
         lambda tree: modulefiles.build_modulefiles(tree, 60, 20),
         lambda tree: workloads.build_small_files(tree, 300, 1_200_000, 5),
+        lambda tree: environments.build_environment(tree, 1),
     ],
 )
 def test_the_same_arguments_give_the_same_tree(build: Callable[[Path], int], tmp_path: Path) -> None:
@@ -64,6 +72,73 @@ def test_small_files_are_of_the_size_asked_and_all_different(tmp_path: Path) -> 
     assert len(list(tmp_path.glob("package-*/.cvmfscatalog"))) == 50
     contents = {path.read_bytes() for path in tmp_path.rglob("*.py")}
     assert len(contents) == 3_000
+
+
+def test_a_shell_sources_200_of_the_files_of_an_environment(tmp_path: Path) -> None:
+    for number, name in enumerate(("physics", "chemistry")):
+        assert environments.build_environment(tmp_path / "env" / name, number) == environments.SOURCED
+        words = sourced_shell.of_environment(f"env/{name}").at(str(tmp_path), "/nonexistent")
+        done = subprocess.run(
+            words.argv, env=words.environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=True
+        )
+        assert (done.stdout, done.stderr) == ("200 files\n", "")
+    files = {name: len(list((tmp_path / "env" / name).rglob("*.*sh"))) for name in ("physics", "chemistry")}
+    assert set(files.values()) == {1 + 2 * environments.SOURCED - 20}, "as many again, but for what is for all"
+    contents = [path.read_bytes() for path in (tmp_path / "env").rglob("*.*sh")]
+    assert len(set(contents)) == len(contents)
+
+
+def test_lone_files_are_alone_in_directory_and_kind(tmp_path: Path) -> None:
+    crowd.build_lone(tmp_path)
+    names = crowd.lone_files()
+    assert len(names) == len(set(names)) == crowd.LONE_FILES
+    assert sorted(names) == sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("only.*"))
+    assert len({Path(name).suffix for name in names}) == len({Path(name).parent for name in names}) == len(names)
+    assert names != sorted(names)
+
+
+def test_the_paced_reader_keeps_its_pace_and_stops_when_told(tmp_path: Path) -> None:
+    for number in range(200):
+        (tmp_path / f"{number}").write_text("x")
+    listed = "".join(f"{tmp_path}/{number}\n" for number in range(200))
+    command = [sys.executable, "-m", "bench.paced_reader", str(tmp_path), "--every-ms", "30"]
+    reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
+    try:
+        assert reader.stdin is not None
+        reader.stdin.write(listed)
+        reader.stdin.close()
+        reader.stdin = None
+        wait_until((tmp_path / "ready").exists, RUN_SECONDS, "the reader is ready")
+        time.sleep(0.5)
+        (tmp_path / "stop").touch()
+        told = json.loads(reader.communicate(timeout=RUN_SECONDS)[0])
+    finally:
+        reader.kill()
+        reader.wait()
+    assert 3 <= len(told) <= 30
+    assert all(after[0] - before[0] > 0.001 for before, after in itertools.pairwise(told))
+    assert told[-1][0] - told[0][0] >= 0.03 * (len(told) - 1) - 0.02
+
+
+def test_ten_programs_are_ten_and_read_different_files(tmp_path: Path) -> None:
+    modulefiles.build_modulefiles(tmp_path / "modules", 60, 40)
+    crowd.build_notes(tmp_path / "notes")
+    found = ten_programs.programs(tmp_path)
+    assert len(found) == 10
+    named = [set(found[name].argv) for name in ("head", "grep", "digests")]
+    assert all(len(words) > 8 for words in named)
+    grepped = {f"section-{number:02d}" for number in range(8)}
+    assert not [word for word in found["digests"].argv if set(Path(word).parts) & grepped]
+
+
+def test_a_command_becomes_one_line_of_a_shell_with_its_input_and_its_environment_alone() -> None:
+    command = Command(("sh", "-c", 'echo "$WORD $(cat)" $HOME'), {"WORD": "it's"}, "in put")
+    done = subprocess.run(
+        ["sh", "-c", site.shell_line(command)], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "it's in put\n"
+    with pytest.raises(ValueError, match="several lines"):
+        site.shell_line(Command(("echo", "a\nb")))
 
 
 def test_the_copied_python_runs_from_any_path_with_its_own_library(tmp_path: Path) -> None:

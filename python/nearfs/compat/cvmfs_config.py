@@ -54,7 +54,8 @@ Commands:
   fsck [options of cvmfs_fsck]
       checks the cached objects of all repositories
   wipecache
-      removes the cached objects of repositories that are not mounted
+      removes the cached objects of repositories that are not mounted; what was learned of programs stays
+      (nearfs trace forget)
   killall
       ends all clients by force and clears away what they leave
   bugreport
