@@ -128,13 +128,7 @@ impl Engine {
     }
 
     #[pyo3(signature = (ino, flags, caller = 0))]
-    fn open_nearby(
-        &self,
-        py: Python<'_>,
-        ino: u64,
-        flags: i32,
-        caller: u32,
-    ) -> PyResult<Option<(u64, bool, bool)>> {
+    fn open_nearby(&self, py: Python<'_>, ino: u64, flags: i32, caller: u32) -> PyResult<Option<(u64, bool, bool)>> {
         let half = self.open_half()?;
         let is_nearby = py.detach(|| half.opened.client.is_content_nearby(Ino(ino)));
         if is_nearby { self.open(py, ino, flags, caller).map(Some) } else { Ok(None) }

@@ -36,7 +36,8 @@ impl PrefetchSettings {
 
     /// Says whether any guess is made.
     pub const fn is_on(&self) -> bool {
-        self.requests > 0 && (self.neighbours || self.catalogs || self.readahead || self.traces || self.packs || self.bundles)
+        self.requests > 0
+            && (self.neighbours || self.catalogs || self.readahead || self.traces || self.packs || self.bundles)
     }
 }
 
