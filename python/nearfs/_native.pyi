@@ -50,18 +50,21 @@ __all__ = [
     "cut_marks",
     "deflate",
     "edit_tags",
+    "encode_bundle",
     "error_kinds",
     "hash_content",
     "inflate",
     "is_debug_build",
     "is_mounted",
     "list_branches",
+    "list_bundles",
     "list_catalogs",
     "list_references",
     "list_tags",
     "mount",
     "names_of_file",
     "open_engine",
+    "parse_bundle",
     "plan_into",
     "plan_publish",
     "plan_sweep",
@@ -549,6 +552,22 @@ class RevisionDiff:
         Each is what happened (`A`, `R`, `M`), the letters of a modification, the type (`F`, `D`, `S`, `X`, `N` for a
         marker), the path, and the size in bytes.
         """
+
+def list_bundles(
+    storage: str, root_hash: str
+) -> list[tuple[bytes, list[tuple[bytes, int | None, bool]], int, str | None]]:
+    """Returns the bundles of a revision: trigger, dependencies (path, size in bytes or None where there is no file,
+    whether in chunks), number of entries that are no paths, and why nothing can be said of a specification.
+    """
+
+def parse_bundle(content: bytes, directory: bytes) -> tuple[list[bytes], int]:
+    """Returns the files that a bundle specification lists, and how many of its entries are no paths.
+
+    `directory` is where it lies in the repository. Raises `Corrupt` or `Unsupported` for what is none.
+    """
+
+def encode_bundle(paths: list[bytes]) -> tuple[str, int]:
+    """Returns a bundle specification of these files of the repository, and how many it cannot hold."""
 
 def list_catalogs(storage: _Path, root_hash: str) -> list[tuple[int, bytes, str, int, int]]:
     """Returns the catalogs of a revision from the root down: depth, path, hash, size in bytes, entries."""

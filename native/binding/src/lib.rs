@@ -4,6 +4,7 @@
 //! detaches from the interpreter, calls the engine and converts the answer. No Rust thread ever enters Python.
 
 mod attr;
+mod bundles;
 mod cache;
 mod catalog;
 mod check;
@@ -39,6 +40,8 @@ mod _native {
 
     #[pymodule_export]
     use crate::attr::Attr;
+    #[pymodule_export]
+    use crate::bundles::{encode_bundle, list_bundles, parse_bundle};
     #[pymodule_export]
     use crate::cache::DiskCache;
     #[pymodule_export]

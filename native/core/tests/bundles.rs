@@ -18,6 +18,7 @@ use nearfs_core::publish::{
     Archive, BaseRevision, Committed, IngestSettings, NewRepository, PublishSettings, Rewrite, Source, copy_directory,
     create_repository, ingest, publish, rewrite,
 };
+use nearfs_core::repo::bundles::list_bundles;
 use nearfs_core::store::LocalStore;
 use nearfs_format::bundle::{BundleSpec, specification_path};
 use nearfs_format::dirent::Compression;
@@ -359,6 +360,38 @@ fn packs_of_directories_make_room_for_bundles() {
     // It stays, whatever changes.
     let later = repository.edit(|tree| put(tree, "/a/1.x", file("another")));
     assert_eq!(bundle_of(&repository, &later, "/b", "/b/run"), wanted);
+}
+
+#[test]
+fn bundles_of_a_revision_are_listed_with_what_their_files_are() {
+    let mut repository = Repository::new();
+    repository.settings.chunk_sizes = nearfs_format::chunker::ChunkSizes::new(1024, 2048, 4096).ok();
+    let mut tree = program();
+    put(&mut tree, "/top", file("another program"));
+    put(&mut tree, "/.cvmfsbundle-top", lists(&["/b/f1"]));
+    repository.show(tree);
+    let listed =
+        list_bundles(LocalStore::open(repository.directory.path().join("storage")).unwrap(), repository.head.root_hash)
+            .unwrap();
+    let triggers: Vec<String> = listed.iter().map(|bundle| bundle.trigger.to_string()).collect();
+    assert_eq!(triggers, ["/top", "/a/run"]);
+    let files: Vec<_> =
+        listed[1].dependencies.iter().map(|one| (one.path.to_string(), one.size_bytes, one.is_chunked)).collect();
+    let expected = [
+        ("/b/f3", Some(3), false),
+        ("/a/run", Some(7), false),
+        ("/a/big", Some(130 << 10), true),
+        ("/a/f7", Some(3), false),
+        ("/b/none", None, false),
+        ("/a", None, false),
+        ("/b/f1", Some(3), false),
+    ];
+    assert_eq!(files, expected.map(|(path, size, chunked)| (path.to_owned(), size, chunked)));
+    assert!(listed.iter().all(|bundle| bundle.problem.is_none() && bundle.left_out == 0));
+    repository.edit(|tree| put(tree, "/.cvmfsbundle-top", file("{")));
+    let root_hash = repository.head.root_hash;
+    let store = LocalStore::open(repository.directory.path().join("storage")).unwrap();
+    assert_eq!(list_bundles(store, root_hash).unwrap().len(), 1, "an invalid one begins no bundle");
 }
 
 /// Makes edits about triggers and specifications of edits about names of one letter.

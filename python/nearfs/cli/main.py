@@ -14,6 +14,7 @@ from nearfs.errors import NearfsError
 
 # Command -> (module in nearfs.cli, one line of help): the help of the group is printed without importing any of them.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "bundle": ("bundle_cmd", "Record, show and publish lists of files that are read together."),
     "image": ("image_cmd", "Keep container images in a repository, unpacked: unpack, ls, rm."),
     "publish": ("publish_cmd", "Publish a directory or a tar archive into a path of a repository."),
     "replica": ("replica_cmd", "Keep replicas up to date: schedule, unschedule, status."),

@@ -15,7 +15,7 @@ from nearfs.cli import output
 from nearfs.cli.output import readable_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from nearfs._native import Progress
     from nearfs.records import Committed
@@ -30,12 +30,12 @@ class Watched:
         self.progress = progress
         self.started_s = time.monotonic()
 
-    def end(self, fqrn: str, committed: Committed) -> None:
-        """Prints the warnings of a publish, then its summary."""
+    def end(self, fqrn: str, committed: Committed, say: Callable[[str], None] = output.line) -> None:
+        """Prints the warnings of a publish, then its summary, with `say`."""
         for warning in committed["warnings"]:
             output.complain(f"Warning: {warning}")
         for text in lines(fqrn, committed, self.progress.counts(), time.monotonic() - self.started_s):
-            output.line(text)
+            say(text)
 
 
 @contextlib.contextmanager

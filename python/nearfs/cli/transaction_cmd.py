@@ -16,11 +16,11 @@ from nearfs.cli import output, summary
 from nearfs.cli.asking import confirm
 from nearfs.errors import Busy, InvalidInput
 from nearfs.publish import acting, collection, site, transaction, users
+from nearfs.publish.repository import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nearfs.publish.repository import Repository
     from nearfs.records import Committed
 
 _INTERRUPTED = 4
@@ -87,7 +87,17 @@ def _abort(repository: Repository, *, force: bool) -> int:
 
 def publish(names: Sequence[str], options: transaction.PublishOptions, *, verbose: bool) -> int:
     """Publishes open transactions and says what became of them."""
-    return max((_publish(name, options, verbose=verbose) for name in names), default=0)
+    worst = 0
+    for name in names:
+        code = _publish(name, options, verbose=verbose)
+        worst = max(worst, code)
+        repository = Repository.load(name)
+        # As the caller: root mounts, and commands run as the owner.
+        if code == 0 and repository.is_on("NEARFS_BUNDLES"):
+            from nearfs.cli import bundling
+
+            bundling.after_publish(repository)
+    return worst
 
 
 @acting.by_owner

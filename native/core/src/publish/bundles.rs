@@ -8,16 +8,14 @@ use std::collections::BTreeSet;
 
 use nearfs_format::FormatError;
 use nearfs_format::bundle::{BUNDLE_MAX_BYTES, BundleSpec, trigger_name};
-use nearfs_format::codec;
-use nearfs_format::dirent::{Compression, Entry, EntryFlags, FileType};
-use nearfs_format::object::{ObjectId, ObjectKind};
+use nearfs_format::dirent::{Entry, EntryFlags, FileType};
 use nearfs_format::path::RepoPath;
 
 use super::tree::CatalogTree;
 use super::types::Warning;
 use super::virtual_directory::named;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::verify::read_verified;
+use crate::repo::stored::StoredFile;
 
 /// What is known of a specification.
 pub(super) enum Judged {
@@ -81,29 +79,8 @@ pub(super) fn judge(tree: &mut CatalogTree<'_>, path: &RepoPath, entry: &Entry) 
     }
 }
 
-/// Returns the content of a small file.
 fn content(tree: &mut CatalogTree<'_>, path: &RepoPath, entry: &Entry) -> Result<Vec<u8>> {
-    let malformed = |e| Error::format("read", path.to_string(), e);
-    let compression = entry.flags.compression().map_err(malformed)?;
-    let store = tree.store();
-    let object = |id: ObjectId, size_bytes: u64| {
-        let stored = read_verified(store, &id, codec::stored_size_limit(size_bytes))?;
-        match compression {
-            Compression::None => Ok(stored),
-            Compression::Zlib => codec::inflate_exact(&stored, size_bytes).map_err(malformed),
-        }
-    };
-    let mut bytes = Vec::new();
-    let mut left_bytes = entry.size;
-    for chunk in tree.chunks(path, entry)? {
-        // A damaged catalog may have chunks of any size.
-        left_bytes = left_bytes.checked_sub(chunk.size).ok_or_else(|| {
-            Error::new(ErrorKind::Corrupt, "read", format!("{path}: its chunks are larger than the file"))
-        })?;
-        bytes.extend(object(ObjectId::new(chunk.hash, ObjectKind::Chunk), chunk.size)?);
-    }
-    match entry.hash {
-        Some(hash) if bytes.is_empty() => object(ObjectId::new(hash, ObjectKind::File), entry.size),
-        _ => Ok(bytes),
-    }
+    let compression = entry.flags.compression().map_err(|e| Error::format("read", path.to_string(), e))?;
+    let chunks = tree.chunks(path, entry)?;
+    StoredFile { path, size_bytes: entry.size, compression, hash: entry.hash, chunks: &chunks }.read(tree.store())
 }

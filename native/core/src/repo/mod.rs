@@ -1,6 +1,7 @@
-//! A repository as a whole: verified snapshots, tag history, reference log, revisions compared and listed.
+//! A repository as a whole: verified snapshots, tag history, reference log, revisions compared and listed, bundles.
 
 pub mod branches;
+pub mod bundles;
 pub mod diff;
 pub mod facts;
 pub mod history;
