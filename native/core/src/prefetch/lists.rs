@@ -31,6 +31,9 @@ const ITEMS_MAX: usize = 16_384;
 const DEPTH_MAX: usize = 8;
 /// Catalogs that are fetched at a time for one list.
 const CATALOGS_SIDE_BY_SIDE: usize = 8;
+/// Of a file whose parts nobody named, the chunks that begin before this are fetched: large files are read in part, and
+/// what is read in a row comes by read-ahead.
+const UNNAMED_BYTES: u64 = 8 << 20;
 /// Of a catalog this large it is not known that anything in it will be read.
 const CATALOG_MAX_BYTES: u64 = 16 << 20;
 /// Triggers that are remembered: what was followed once is there, or was not to be had.
@@ -90,6 +93,10 @@ impl Shared {
         let lane = (Mechanism::Bundles, catalog_key(&view), row.0);
         self.work(lane, 0, move |shared, interrupt| {
             let trigger = view.path(row);
+            // Names in packs are those of the repository, wherever its root is bound.
+            let key = PackKey::of_trigger(&view.index.path(row));
+            // The small files of it are in packs, which need not wait for the list.
+            shared.ask_own_packs(&view, key);
             let Some(want) = content::of(&view, specification).ok().and_then(guessable) else { return Done::WELL };
             if want.size_bytes.is_none_or(|size| size > BUNDLE_MAX_BYTES as u64) {
                 return Done::WELL;
@@ -107,8 +114,6 @@ impl Shared {
             match BundleSpec::parse(&bytes, &directory) {
                 Ok(spec) => {
                     let items = spec.dependencies().iter().map(|path| Item { path: path.clone(), offsets: None });
-                    // Names in packs are those of the repository, wherever its root is bound.
-                    let key = PackKey::of_trigger(&view.index.path(row));
                     shared.ensure_table(&tree, &view, interrupt);
                     shared.resolve(lane, &tree, items.collect(), Some((catalog_key(&view), key)), interrupt)
                 }

@@ -213,7 +213,8 @@ impl Prefetcher {
         tallies.chain(bytes.map(|(name, count)| (name.to_owned(), count))).collect()
     }
 
-    /// Says what it means for planning that an object is asked for; nothing where it was there by itself.
+    /// Says what it means for planning that an object is asked for; nothing where it was there by itself, or came because
+    /// it stands in a list: who reads what a list names goes by the list.
     fn event(&self, id: &ObjectId, is_there: bool) -> Option<Event> {
         if !self.settings().is_on() {
             return None;
@@ -224,6 +225,7 @@ impl Prefetcher {
             self.shared.pump();
         }
         match taken {
+            Some(Mechanism::Bundles | Mechanism::Traces) => None,
             Some(_) => Some(Event::Used),
             None => (!is_there).then_some(Event::Missed),
         }

@@ -1,7 +1,8 @@
 //! Packs: many small files for one request, where the publisher made them (docs/format-packs.md).
 //!
 //! Owns which packs are asked for: that of a file that is waited for; the next ones of its kind once half of a pack was
-//! read, twice as many each time; and what holds at least half of a list. A table is read once for each catalog in which
+//! read, or a third pack is met by somebody who reads most of what comes, twice as many each time; what a publisher made
+//! for a trigger; and what holds at least half of a list. A table is read once for each catalog in which
 //! something is waited for, and is a hint: members count by their own hash, whatever it says.
 //!
 //! Threading: under the lock of whoever owns it; tables are read on threads of the crew.
@@ -34,6 +35,9 @@ const CATALOGS_MAX: usize = 256;
 const MISSED_MAX: usize = 32;
 /// Packs of which nothing was read yet beyond two for each that was of use.
 const UNPROVEN_MAX: u32 = 6;
+/// Who meets so many packs, and read so many files for each of them, is not done with a few.
+const MET_MIN: u32 = 3;
+const READ_OF_EACH: u32 = 3;
 /// Fewer files of a list come as fast alone.
 const WANTED_MIN: usize = 3;
 /// Packs that follow one another are asked for up to this number at a time.
@@ -72,6 +76,8 @@ struct Progress {
     used: Vec<u32>,
     /// How many packs follow the next one that was half read.
     next: u32,
+    /// By kind, packs that somebody had to wait for, and files that were read of packs.
+    met: HashMap<Box<[u8]>, (u32, u32)>,
 }
 
 impl Packed {
@@ -81,7 +87,7 @@ impl Packed {
         for row in (0..index.len() as u32).map(RowId) {
             numbers(&table, index, row).for_each(|number| rows[number].push(row));
         }
-        let progress = Mutex::new(Progress { asked: vec![false; count], used: vec![0; count], next: 1 });
+        let progress = Mutex::new(Progress { asked: vec![false; count], used: vec![0; count], next: 1, met: HashMap::new() });
         Self { table, rows, progress }
     }
 
@@ -90,19 +96,41 @@ impl Packed {
         numbers(&self.table, index, row).next()
     }
 
-    /// Takes note that a file was read that came in a pack; returns the packs that are worth asking for now.
+    /// Takes note that a file was read that came in a pack; says whether it is the first one of it, and which packs are
+    /// worth asking for now.
     fn used(&self, index: &CatalogIndex, number: usize) -> (bool, Vec<usize>) {
         let mut progress = self.progress.lock();
         progress.used[number] += 1;
+        progress.met.entry(self.kind(index, number)).or_default().1 += 1;
         let used = progress.used[number] as usize;
         if used * 2 < self.rows[number].len() || (used - 1) * 2 >= self.rows[number].len() {
             return (used == 1, Vec::new());
         }
-        let kind = |number: usize| self.rows[number].first().map(|row| kind_of(index.name(*row)));
-        let following = (number + 1..self.rows.len()).filter(|next| kind(*next) == kind(number));
-        let next = following.filter(|next| !progress.asked[*next]).take(progress.next as usize).collect();
+        (used == 1, self.next(index, number, &mut progress))
+    }
+
+    /// Takes note that a file of a pack is waited for; returns the packs beside it that are worth asking for now.
+    fn missed(&self, index: &CatalogIndex, number: usize) -> Vec<usize> {
+        let mut progress = self.progress.lock();
+        let met = progress.met.entry(self.kind(index, number)).or_default();
+        met.0 += 1;
+        let reads_most = met.0 >= MET_MIN && met.1 >= met.0 * READ_OF_EACH;
+        if reads_most { self.next(index, number, &mut progress) } else { Vec::new() }
+    }
+
+    /// Returns the packs of the same kind after one, then those before it, that were not asked for: twice as many as the
+    /// last time.
+    fn next(&self, index: &CatalogIndex, number: usize, progress: &mut Progress) -> Vec<usize> {
+        let kind = self.kind(index, number);
+        let around = (number + 1..self.rows.len()).chain((0..number).rev());
+        let alike = around.filter(|next| self.kind(index, *next) == kind && !progress.asked[*next]);
+        let next = alike.take(progress.next as usize).collect();
         progress.next = (progress.next * 2).min(NEXT_MAX);
-        (used == 1, next)
+        next
+    }
+
+    fn kind(&self, index: &CatalogIndex, number: usize) -> Box<[u8]> {
+        self.rows[number].first().map_or(&b""[..], |row| kind_of(index.name(*row))).into()
     }
 
     fn errand(&self, number: usize, wants: Vec<Want>, mechanism: Mechanism) -> Errand {
@@ -256,11 +284,27 @@ impl Shared {
         };
         let Some(number) = packed.number_of(&view.index, row) else { return };
         match event {
-            Event::Missed => drop(self.ask_pack(view, &packed, number)),
+            Event::Missed => {
+                let next = packed.missed(&view.index, number);
+                let mut all = std::iter::once(number).chain(next);
+                let _until_refused = all.all(|number| self.ask_pack(view, &packed, number));
+            }
             Event::Used => {
                 let (is_first, next) = packed.used(&view.index, number);
                 self.packs.lock().useful += u32::from(is_first);
                 let _until_refused = next.into_iter().all(|number| self.ask_pack(view, &packed, number));
+            }
+        }
+    }
+
+    /// Asks for the packs that the publisher made for a trigger, where they are known.
+    pub(super) fn ask_own_packs(&self, view: &View, key: PackKey) {
+        let Some(packed) = self.packed(catalog_key(view)) else { return };
+        let lane = (Mechanism::Bundles, catalog_key(view), 0);
+        for number in packed.table.of_trigger(key) {
+            let errand = self.pack_errand(view, &packed, number, Mechanism::Bundles);
+            if matches!(&errand, Errand::Pack(of) if of.wants.len() > 1) && self.ask(lane, errand).is_ok() {
+                packed.set_asked(number, true);
             }
         }
     }

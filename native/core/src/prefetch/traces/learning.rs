@@ -23,6 +23,9 @@ pub(super) trait Memory {
     /// Returns a trace, if there is one that can be read.
     fn get(&mut self, name: &TraceName) -> Option<Trace>;
 
+    /// Returns a trace of one use that lists both files, or lists one and has the other as its trigger.
+    fn listing(&mut self, one: &RepoPath, other: &RepoPath) -> Option<Trace>;
+
     /// Keeps a trace in place of the one of that name.
     fn put(&mut self, trace: Trace);
 
@@ -44,7 +47,9 @@ pub(super) fn learn(memory: &mut impl Memory, run: Vec<TraceItem>) {
             return;
         }
         let Some(trace) = memory.get(&name) else {
-            keep_whole(memory, name, rest);
+            if name.after.is_some() || !learn_by_another_trigger(memory, &name.trigger, &rest) {
+                keep_whole(memory, name, rest);
+            }
             return;
         };
         let is_shared = trace.is_shared();
@@ -71,6 +76,22 @@ pub(super) fn learn(memory: &mut impl Memory, run: Vec<TraceItem>) {
         }
         name = first.after(rest.remove(0).path);
     }
+}
+
+/// Takes a run that begins with another file each time, as of a program that reads directories in no order, for one more
+/// run of what is known already; says whether it is.
+fn learn_by_another_trigger(memory: &mut impl Memory, first: &RepoPath, rest: &[TraceItem]) -> bool {
+    let Some(known) = rest.first().and_then(|second| memory.listing(first, &second.path)) else { return false };
+    let (name, kept) = (known.name().clone(), known.into_items());
+    // The first file of the run is one of the list, and the trigger of the list one of the run.
+    let is_alike = (in_common(&kept, rest) + 2) * 10 >= kept.len().max(rest.len()) * ALIKE_OF_TEN;
+    if is_alike {
+        let first = TraceItem { path: first.clone(), offsets: None };
+        let newest: Vec<TraceItem> =
+            std::iter::once(first).chain(rest.iter().cloned()).filter(|file| file.path != name.trigger).collect();
+        renew(memory, Trace::new(name, false, with_chunks_of(newest, &kept)), &kept);
+    }
+    is_alike
 }
 
 /// Leaves under a name what a list and a run have in common, in the order of the run, and what the list has for itself

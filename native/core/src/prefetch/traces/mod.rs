@@ -32,7 +32,6 @@ use crate::catalog::tree::{CatalogTree, View};
 use crate::transport::caller;
 
 use callers::Callers;
-use learning::Memory as _;
 use recorder::{Recorder, RunId};
 use recordings::Recordings;
 use sheet::{Found, Key, Rows};
@@ -297,7 +296,7 @@ impl Shared {
     fn walk(&self, steps: Vec<(RunId, Followed, Vec<Found<View>>)>, store: &mut Store) -> Vec<(RunId, Followed)> {
         let mut walked = Vec::new();
         for (run, (tree, mut walk), found) in steps {
-            let step = |found: Found<View>| walk.step(found.path(), |name| store.get(name));
+            let step = |found: Found<View>| walk.step(found.path(), store);
             let items: Vec<TraceItem> = found.into_iter().flat_map(step).collect();
             if let Some(tree) = tree.upgrade().filter(|_| !items.is_empty()) {
                 self.followed.fetch_add(1, Ordering::Relaxed);

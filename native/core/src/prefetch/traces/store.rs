@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use nearfs_format::path::RepoPath;
 use nearfs_format::trace::{TRACE_MAX_BYTES, Trace, TraceName};
 use rustix::fs::{Access, OFlags, access};
 
@@ -23,6 +24,8 @@ const TRACES: &str = "traces";
 const TRACES_MAX: usize = 512;
 /// Traces of one trigger: a compiler has another use with every source.
 const TRACES_OF_TRIGGER_MAX: usize = 64;
+/// Traces that are looked into for two files.
+const LOOKED_AT_MAX: usize = 64;
 /// Bytes of a repository's traces.
 const BYTES_MAX: u64 = 32 << 20;
 /// A trace that holds good is marked so about that often.
@@ -64,17 +67,34 @@ impl Store {
         })
     }
 
+    /// Returns the files with traces of triggers alone, those that held good last first.
+    fn latest(&self) -> io::Result<Vec<String>> {
+        let mut found: Vec<(SystemTime, String)> = Vec::new();
+        for entry in fs::read_dir(&self.dir)?.flatten() {
+            let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata()) else { continue };
+            if name.len() == DIGEST_DIGITS {
+                found.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), name));
+            }
+        }
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        Ok(found.into_iter().map(|(_, name)| name).collect())
+    }
+
     fn read(&self, name: &TraceName) -> io::Result<Trace> {
+        let trace = self.read_file(&name.file_name())?;
+        if trace.name() == name { Ok(trace) } else { Err(io::Error::other("it is the trace of another trigger")) }
+    }
+
+    fn read_file(&self, name: &str) -> io::Result<Trace> {
         // Neither a link nor a pipe in its place is followed or waited for.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(self.dir.join(name.file_name()))?;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(self.dir.join(name))?;
         if !file.metadata()?.is_file() {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let mut bytes = Vec::new();
         file.take(TRACE_MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-        let trace = Trace::parse(&bytes).map_err(io::Error::other)?;
-        if trace.name() == name { Ok(trace) } else { Err(io::Error::other("it is the trace of another trigger")) }
+        Trace::parse(&bytes).map_err(io::Error::other)
     }
 
     fn write(&mut self, trace: &Trace) -> io::Result<()> {
@@ -148,6 +168,15 @@ impl Memory for Store {
         }
     }
 
+    fn listing(&mut self, one: &RepoPath, other: &RepoPath) -> Option<Trace> {
+        let has = |trace: &Trace, path: &RepoPath| {
+            trace.name().trigger == *path || trace.items().iter().any(|item| item.path == *path)
+        };
+        let latest = self.latest().ok()?.into_iter().take(LOOKED_AT_MAX);
+        let mut found = latest.filter_map(|name| self.read_file(&name).ok());
+        found.find(|trace| trace.name().after.is_none() && !trace.is_shared() && has(trace, one) && has(trace, other))
+    }
+
     fn put(&mut self, trace: Trace) {
         if let Err(error) = self.write(&trace) {
             tracing::debug!(%error, dir = %self.dir.display(), "a trace cannot be kept");
@@ -170,7 +199,6 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::path::Path;
 
-    use nearfs_format::path::RepoPath;
     use nearfs_format::trace::TraceItem;
     use tempfile::TempDir;
 

@@ -1,10 +1,13 @@
 //! What to fetch in a run that somebody waits in: what its trace says, and what the traces after it say as the run shows
-//! which use of the trigger it is. Pure but for where the traces come from.
+//! which use of the trigger it is. Where a trigger has none, its second file may show that the run is one of a program that
+//! begins with another file each time. Pure but for where the traces come from.
 
 use std::collections::HashSet;
 
 use nearfs_format::path::RepoPath;
 use nearfs_format::trace::{Trace, TraceItem, TraceName};
+
+use super::learning::Memory;
 
 /// So often is looked for a trace of a file that no trace led to; a run that has more of them is like none before.
 const SURPRISES_MAX: u32 = 64;
@@ -13,6 +16,8 @@ const SURPRISES_MAX: u32 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     trigger: Option<TraceName>,
+    /// No trace is known of the trigger.
+    is_unknown: bool,
     expected: HashSet<RepoPath>,
     surprises: u32,
     is_over: bool,
@@ -21,9 +26,13 @@ pub(super) struct Walk {
 impl Walk {
     /// The run opened one more file, the trigger first; returns what is going to be opened after it, as far as that was
     /// not said before.
-    pub(super) fn step(&mut self, path: RepoPath, get: impl FnOnce(&TraceName) -> Option<Trace>) -> Vec<TraceItem> {
+    pub(super) fn step(&mut self, path: RepoPath, memory: &mut impl Memory) -> Vec<TraceItem> {
         if self.is_over || !self.expected.insert(path.clone()) {
             return Vec::new();
+        }
+        if let Some(trigger) = self.trigger.as_ref().filter(|_| self.is_unknown) {
+            self.is_over = true;
+            return self.new_of(memory.listing(&trigger.trigger, &path));
         }
         let name = match &self.trigger {
             None => self.trigger.insert(TraceName::of(path)).clone(),
@@ -33,11 +42,16 @@ impl Walk {
                 trigger.after(path)
             }
         };
-        let trace = get(&name);
+        let trace = memory.get(&name);
         if name.after.is_none() {
+            self.is_unknown = trace.is_none();
             // All uses are one: nothing tells them apart.
-            self.is_over = trace.as_ref().is_none_or(|trace| !trace.is_shared());
+            self.is_over = trace.as_ref().is_some_and(|trace| !trace.is_shared());
         }
+        self.new_of(trace)
+    }
+
+    fn new_of(&mut self, trace: Option<Trace>) -> Vec<TraceItem> {
         let mut items = trace.map(Trace::into_items).unwrap_or_default();
         items.retain(|item| self.expected.insert(item.path.clone()));
         items
