@@ -285,14 +285,16 @@ chmod +x bin/run; for n in 1 3 7; do echo $n >lib/f$n; done
 def test_stated_commands_run_as_the_owner(owner: OwnedPublisher, as_root: bool) -> None:
     path = owner.prefix / "etc" / "cvmfs" / "repositories.d" / owner.fqrn / "bundles.conf"
     told = owner.spool / "told"
-    path.write_text(f"{owner.union}/bin/run && (id -u; echo $HOME) >{told}\n")
+    path.write_text(f"{owner.union}/bin/run && (id -u; tail -1 /proc/mounts) >{told}\n")
     words = ["bundle", "publish", owner.fqrn]
     done = owner.run(*NEARFS, *words, as_root=as_root, check=False)
     if not as_root and "gives users no namespaces" in done.stderr:
         pytest.skip("users have no namespaces of their own here")
     assert done.returncode == 0, done.stderr
     # In a namespace of the user's own, he is called root.
-    assert told.read_text().splitlines()[0] == (str(UID) if as_root else "0")
+    caller, mounted = told.read_text().splitlines()
+    assert caller == (str(UID) if as_root else "0")
+    assert mounted.startswith(f"nearfs-bundle {owner.union} fuse ro,nosuid,nodev"), mounted
     assert triggers(owner) == {"/bin/run"}
     assert owner.foreign() == []
 

@@ -83,6 +83,11 @@ def record(socket: str, run: Run) -> Recorded:
                 token = _begin(socket, f" {started.pid}")
                 os.kill(started.pid, signal.SIGCONT)
             status = _finish(started, run.limit_s)
+        except BaseException:
+            if token is not None:
+                with contextlib.suppress(NearfsError):
+                    control.ask(socket, f"trace end {token}")
+            raise
         finally:
             _end(started)
         paths, is_cut = _listed(control.ask(socket, f"trace end {token}"))
@@ -157,4 +162,6 @@ def _end(started: subprocess.Popen[bytes]) -> None:
 def _tail(printed: IO[bytes]) -> str:
     size = printed.seek(0, os.SEEK_END)
     printed.seek(max(0, size - _TAIL_BYTES))
-    return printed.read().decode("utf-8", "replace").strip()
+    text = printed.read().decode("utf-8", "replace").strip()
+    # It is shown on the terminal of whoever publishes, which must not take it for commands.
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)

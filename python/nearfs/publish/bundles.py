@@ -163,11 +163,13 @@ def _add(out: tarfile.TarFile, bundle: Bundle, account: pwd.struct_passwd | None
 
 
 def mount_options(repository: Repository, place: Path) -> list[str]:
-    """Returns what `cvmfs2 -o` is told to mount the newest revision from the storage; `place` gets a file of it."""
+    """Returns what `cvmfs2 -o` is told to mount the newest revision from the storage; `place` gets a file of it.
+
+    Never with set-uid bits: root mounts, and commands run as an owner who may have published such a file.
+    """
     source = place / "source"
     source.write_text(f"CVMFS_SERVER_URL=file://{repository.storage}\n", encoding="utf-8")
-    options = [f"config={repository.configuration / 'client.conf'}:{source}"]
-    return [*options, "cvmfs_suid"] if os.geteuid() == 0 else options
+    return [f"config={repository.configuration / 'client.conf'}:{source}"]
 
 
 def environment(account: pwd.struct_passwd | None) -> Mapping[str, str]:
