@@ -10,16 +10,19 @@ use std::time::Duration;
 
 use crate::cache::Came;
 
-/// In the air at first, and at least: about what 100 Mbit/s carry in 20 ms, 20 Mbit/s in 50 ms.
-const START_BYTES: u64 = 256 << 10;
+/// In the air at first, and at least: about what 100 Mbit/s carry in 30 ms, 10 Mbit/s in 40 ms.
+const START_BYTES: u64 = 384 << 10;
 const MIN_BYTES: u64 = 48 << 10;
 /// And at most: what 500 Mbit/s carry in 100 ms.
 const MAX_BYTES: u64 = 6 << 20;
 /// A large object weighs no more: its transport keeps about that much of it under way. Nor more than half of what there is
 /// room for, so that small ones fly beside it.
 const LARGE_BYTES: u64 = 256 << 10;
-/// Larger answers take longer of themselves, and tell nothing.
+/// Larger answers take longer of themselves, and tell no more than that the line carries them: up to this many bytes.
 const SMALL_BYTES: u64 = 24 << 10;
+const UNTOLD_BYTES: u64 = 1 << 20;
+/// A large answer takes so many round trips until it is up to speed.
+const SLOW_START: u32 = 6;
 /// An answer has a head, and a round trip, whatever is in it.
 const LEAST_BYTES: u64 = 2 << 10;
 /// What a server and two schedulers may take without a queue.
@@ -72,8 +75,15 @@ impl Air {
     pub(super) fn land(&mut self, weight: u64, came: Came, took: Duration) {
         self.bytes = self.bytes.saturating_sub(weight);
         self.flying = self.flying.saturating_sub(1);
+        if came.bytes > SMALL_BYTES {
+            let is_swift = self.fastest.is_none_or(|fastest| took <= (fastest + JITTER) * SLOW_START);
+            if self.was_full && is_swift && self.limit_bytes < UNTOLD_BYTES {
+                self.limit_bytes += came.bytes.min(LARGE_BYTES) / 2;
+            }
+            return;
+        }
         // What opened a connection took a round trip for that.
-        if came.has_connected || !(1..=SMALL_BYTES).contains(&came.bytes) {
+        if came.has_connected || came.bytes == 0 {
             return;
         }
         let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
@@ -153,7 +163,8 @@ mod tests {
         assert!(!air.takes(100 << 20), "two are in the air");
         air.land(weight, came(30 << 20), Duration::ZERO);
         air.land(1, came(1 << 20), Duration::ZERO);
-        assert_eq!((air.bytes, air.flying(), air.limit_bytes), (0, 0, START_BYTES));
+        assert_eq!((air.bytes, air.flying()), (0, 0));
+        assert!((START_BYTES..=UNTOLD_BYTES + LARGE_BYTES).contains(&air.limit_bytes));
         assert!(air.takes(1));
     }
 }

@@ -96,6 +96,7 @@ impl Shared {
             // Names in packs are those of the repository, wherever its root is bound.
             let key = PackKey::of_trigger(&view.index.path(row));
             // The small files of it are in packs, which need not wait for the list.
+            shared.ensure_table(&tree, &view, interrupt);
             shared.ask_own_packs(&view, key);
             let Some(want) = content::of(&view, specification).ok().and_then(guessable) else { return Done::WELL };
             if want.size_bytes.is_none_or(|size| size > BUNDLE_MAX_BYTES as u64) {
@@ -114,7 +115,6 @@ impl Shared {
             match BundleSpec::parse(&bytes, &directory) {
                 Ok(spec) => {
                     let items = spec.dependencies().iter().map(|path| Item { path: path.clone(), offsets: None });
-                    shared.ensure_table(&tree, &view, interrupt);
                     shared.resolve(lane, &tree, items.collect(), Some((catalog_key(&view), key)), interrupt)
                 }
                 Err(error) => {
@@ -215,7 +215,8 @@ fn wants_of(view: &View, row: RowId, offsets: Option<&[u64]>) -> Vec<Want> {
         Ok(Content::Chunked(chunks)) => {
             // Chunks of another revision's file begin elsewhere.
             let is_named = |from: u64, size: u64| {
-                offsets.is_none_or(|offsets| offsets.iter().any(|offset| (from..from + size).contains(offset)))
+                let is_among = |offsets: &[u64]| offsets.iter().any(|offset| (from..from + size).contains(offset));
+                offsets.map_or(from < UNNAMED_BYTES, is_among)
             };
             let named = chunks.list.iter().enumerate().filter(|(_, chunk)| is_named(chunk.offset, chunk.size));
             named.filter_map(|(number, _)| chunks.want(number)).filter(|want| want.place == Place::Data).collect()

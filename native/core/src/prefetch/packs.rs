@@ -87,7 +87,8 @@ impl Packed {
         for row in (0..index.len() as u32).map(RowId) {
             numbers(&table, index, row).for_each(|number| rows[number].push(row));
         }
-        let progress = Mutex::new(Progress { asked: vec![false; count], used: vec![0; count], next: 1, met: HashMap::new() });
+        let progress =
+            Mutex::new(Progress { asked: vec![false; count], used: vec![0; count], next: 1, met: HashMap::new() });
         Self { table, rows, progress }
     }
 
