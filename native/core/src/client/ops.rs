@@ -355,11 +355,16 @@ impl Client {
         let opened = self.cache.open_for(&want, || {
             // Before it is waited for: what comes after it comes along.
             is_there = false;
-            self.traces.waited(noted, tree);
-            self.ahead.file_asked(tree, view, *row, &want.id, false);
+            if self.traces.waited(noted, tree) {
+                self.ahead.listed_asked(&want.id, false);
+            } else {
+                self.ahead.file_asked(tree, view, *row, &want.id, false);
+            }
             path()
         });
-        if is_there {
+        if is_there && noted.is_as_learned() {
+            self.ahead.listed_asked(&want.id, true);
+        } else if is_there {
             self.ahead.file_asked(tree, view, *row, &want.id, true);
         }
         match opened {

@@ -101,12 +101,15 @@ impl OpenFile {
                         let mut is_there = true;
                         let opened = cache.open_for(&want, || {
                             is_there = false;
-                            traces.waited(*noted, &revisions.current());
-                            prefetcher.chunk_missed(chunks, number, *is_program, path);
+                            if traces.waited(*noted, &revisions.current()) {
+                                prefetcher.listed_asked(&want.id, false);
+                            } else {
+                                prefetcher.chunk_missed(chunks, number, *is_program, path);
+                            }
                             path.clone()
                         });
                         if is_there {
-                            prefetcher.chunk_used(&want.id);
+                            prefetcher.listed_asked(&want.id, true);
                         }
                         let object = opened.map_err(|e| lacking(path, e))?;
                         *last.lock() = Some((number, object.clone()));

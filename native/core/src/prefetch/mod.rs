@@ -166,9 +166,10 @@ impl Prefetcher {
         }
     }
 
-    /// A chunk is asked for that is there.
-    pub fn chunk_used(&self, id: &ObjectId) {
-        let _nothing_follows = self.event(id, true);
+    /// An object is asked for, and what is read with it need not be guessed: it is a chunk that is there, or one of what a
+    /// trace lists.
+    pub fn listed_asked(&self, id: &ObjectId, is_there: bool) {
+        let _nothing_follows = self.event(id, is_there);
     }
 
     /// Keeps the chunks of `chunks` from number `from` on that begin before `end`; returns up to which one there is

@@ -214,3 +214,23 @@ fn a_program_that_begins_with_another_file_each_time_is_known_by_the_second() {
     let (waits, vain) = replay(&mut memory, "m/007 other/1 m/008");
     assert_eq!((waits, vain.len()), (3, 0), "two files tell");
 }
+
+#[test]
+fn a_run_goes_as_it_was_learned_until_too_much_surprises() {
+    let run = python("json.tool");
+    let mut memory = learned(&[&run]);
+    let mut walk = Walk::default();
+    let mut step = |name: &str| {
+        walk.step(files(name).remove(0).path, &mut memory);
+        walk.is_as_learned()
+    };
+    assert!(run.split_whitespace().take(50).all(&mut step));
+    assert!((0..4).all(|number| step(&format!("odd/{number}"))) && step("runpy"));
+    assert!(!(4..20).all(|number| step(&format!("odd/{number}"))));
+    assert!(!step("odd/last"));
+    let mut unknown = Walk::default();
+    for file in files("other new/1 new/2") {
+        unknown.step(file.path, &mut memory);
+        assert!(!unknown.is_as_learned());
+    }
+}

@@ -55,6 +55,14 @@ pub type Follow = dyn Fn(&Arc<CatalogTree>, Vec<TraceItem>) + Send + Sync;
 pub struct Noted {
     run: Option<RunId>,
     key: Option<Key>,
+    is_as_learned: bool,
+}
+
+impl Noted {
+    /// Says whether it is known what is opened with this file, so that nothing has to be guessed.
+    pub const fn is_as_learned(&self) -> bool {
+        self.is_as_learned
+    }
 }
 
 /// What was opened while somebody recorded it.
@@ -146,28 +154,31 @@ impl Traces {
             shared.recordings.lock().opened(caller.as_ref(), (view, row.0), is_chunked);
         }
         let key = Some((view.catalog(), row.0));
-        let Some(caller) = caller.filter(|_| is_learning) else { return Noted { run: None, key } };
+        let nobody = Noted { key, ..Noted::default() };
+        let Some(caller) = caller.filter(|_| is_learning) else { return nobody };
         let mut state = shared.state.lock();
         if state.is_over || !self.has_thread(&mut state) {
-            return Noted { run: None, key };
+            return nobody;
         }
         let noted = state.recorder.opened(now, &caller, (view, row.0), is_exec, is_chunked);
         if noted.is_some_and(|noted| noted.is_step) {
             state.has_steps = true;
             shared.woken.notify_one();
         }
-        Noted { run: noted.map(|noted| noted.run), key }
+        noted.map_or(nobody, |noted| Noted { run: Some(noted.run), key, is_as_learned: noted.is_as_learned })
     }
 
-    /// Somebody has to wait for that file, or for a chunk of it, in this revision.
-    pub fn waited(&self, noted: Noted, tree: &Arc<CatalogTree>) {
-        let Some(run) = noted.run else { return };
+    /// Somebody has to wait for that file, or for a chunk of it, in this revision. Says whether it is known what is opened
+    /// with it.
+    pub fn waited(&self, noted: Noted, tree: &Arc<CatalogTree>) -> bool {
+        let Some(run) = noted.run else { return false };
         let mut state = self.0.state.lock();
         if state.recorder.follow(run) {
             state.walks.insert(run, (Arc::downgrade(tree), Walk::default()));
             state.has_steps = true;
             self.0.woken.notify_one();
         }
+        state.recorder.is_as_learned(run)
     }
 
     /// A chunk of that file is read.
@@ -274,7 +285,10 @@ impl Shared {
             if state.has_steps {
                 let steps = state.take_steps();
                 let walked = MutexGuard::unlocked(&mut state, || self.walk(steps, &mut store));
-                state.walks.extend(walked);
+                for (run, followed) in walked {
+                    state.recorder.goes_as_learned(run, followed.1.is_as_learned());
+                    state.walks.insert(run, followed);
+                }
             } else if (rests_until <= now || state.is_over)
                 && let Some(sheet) = state.recorder.take_ended()
             {

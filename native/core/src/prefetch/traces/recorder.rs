@@ -44,6 +44,8 @@ pub(super) struct Noted {
     pub(super) run: RunId,
     /// The run is followed, and this file is new to it.
     pub(super) is_step: bool,
+    /// The run goes as it was learned.
+    pub(super) is_as_learned: bool,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,7 @@ struct Run<R> {
     /// that are opened by one execution.
     executing: Option<u32>,
     is_followed: bool,
+    is_as_learned: bool,
     /// So many files were looked at by whoever follows.
     walked: usize,
 }
@@ -102,7 +105,16 @@ impl<R: Rows> Recorder<R> {
         let run = self.runs.entry(home).or_insert_with(|| {
             self.next += 1;
             let sheet = Some(Sheet::new(ITEMS_MAX + 1));
-            Run { number: self.next, sheet, begun: now, last: now, executing: None, is_followed: false, walked: 0 }
+            Run {
+                number: self.next,
+                sheet,
+                begun: now,
+                last: now,
+                executing: None,
+                is_followed: false,
+                is_as_learned: false,
+                walked: 0,
+            }
         });
         run.last = now;
         if now.saturating_duration_since(run.begun) > LONGEST {
@@ -114,12 +126,12 @@ impl<R: Rows> Recorder<R> {
         } else if is_new {
             run.executing = None;
         }
-        let noted = Noted { run: (home, run.number), is_step: is_new && run.is_followed };
+        let (run, is_step, is_as_learned) = ((home, run.number), is_new && run.is_followed, run.is_as_learned);
         self.files += usize::from(is_new);
         while self.files > FILES_MAX {
             self.forget_oldest();
         }
-        Some(noted)
+        Some(Noted { run, is_step, is_as_learned })
     }
 
     /// Takes note of a chunk that is read, by whoever opened the file in that run.
@@ -132,6 +144,18 @@ impl<R: Rows> Recorder<R> {
     /// Somebody waits for an object in this run: it is followed from now on. Says whether it was not before.
     pub(super) fn follow(&mut self, run: RunId) -> bool {
         self.run(run).is_some_and(|run| run.sheet.is_some() && !std::mem::replace(&mut run.is_followed, true))
+    }
+
+    /// Says whether a run goes as it was learned, as whoever follows it said last.
+    pub(super) fn is_as_learned(&mut self, run: RunId) -> bool {
+        self.run(run).is_some_and(|run| run.is_as_learned)
+    }
+
+    /// Takes note of whether a run goes as it was learned.
+    pub(super) fn goes_as_learned(&mut self, run: RunId, is_as_learned: bool) {
+        if let Some(run) = self.run(run) {
+            run.is_as_learned = is_as_learned;
+        }
     }
 
     /// Returns what was opened in a run since this was asked last; nothing where it is over.

@@ -11,6 +11,9 @@ use super::learning::Memory;
 
 /// So often is looked for a trace of a file that no trace led to; a run that has more of them is like none before.
 const SURPRISES_MAX: u32 = 64;
+/// A run goes by its traces as long as no more files surprise than these, and no more than a part of those that were said.
+const ODD_MAX: usize = 4;
+const ODD_PART: usize = 16;
 
 /// One run on its way through the traces.
 #[derive(Debug, Default)]
@@ -18,8 +21,12 @@ pub(super) struct Walk {
     trigger: Option<TraceName>,
     /// No trace is known of the trigger.
     is_unknown: bool,
+    /// A trace said what follows.
+    is_guided: bool,
     expected: HashSet<RepoPath>,
     surprises: u32,
+    /// Files that nothing led to.
+    odd: usize,
     is_over: bool,
 }
 
@@ -27,7 +34,11 @@ impl Walk {
     /// The run opened one more file, the trigger first; returns what is going to be opened after it, as far as that was
     /// not said before.
     pub(super) fn step(&mut self, path: RepoPath, memory: &mut impl Memory) -> Vec<TraceItem> {
-        if self.is_over || !self.expected.insert(path.clone()) {
+        if !self.expected.insert(path.clone()) {
+            return Vec::new();
+        }
+        if self.is_over {
+            self.odd += 1;
             return Vec::new();
         }
         if let Some(trigger) = self.trigger.as_ref().filter(|_| self.is_unknown) {
@@ -52,8 +63,15 @@ impl Walk {
     }
 
     fn new_of(&mut self, trace: Option<Trace>) -> Vec<TraceItem> {
+        self.odd += usize::from(trace.is_none());
+        self.is_guided |= trace.as_ref().is_some_and(|trace| !trace.items().is_empty());
         let mut items = trace.map(Trace::into_items).unwrap_or_default();
         items.retain(|item| self.expected.insert(item.path.clone()));
         items
+    }
+
+    /// Says whether the run opens what its traces say: then that is what to fetch, and nothing has to be guessed.
+    pub(super) fn is_as_learned(&self) -> bool {
+        self.is_guided && self.odd <= ODD_MAX.max(self.expected.len() / ODD_PART)
     }
 }
