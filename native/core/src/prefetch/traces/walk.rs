@@ -43,7 +43,13 @@ impl Walk {
         }
         if let Some(trigger) = self.trigger.as_ref().filter(|_| self.is_unknown) {
             self.is_over = true;
-            return self.new_of(memory.listing(&trigger.trigger, &path));
+            let trace = memory.listing(&trigger.trigger, &path);
+            // Its trigger is a file like the others, here.
+            let begins_with = trace.as_ref().map(|trace| trace.name().trigger.clone());
+            let mut items = self.new_of(trace);
+            let trigger = begins_with.filter(|path| self.expected.insert(path.clone()));
+            items.extend(trigger.map(|path| TraceItem { path, offsets: None }));
+            return items;
         }
         let name = match &self.trigger {
             None => self.trigger.insert(TraceName::of(path)).clone(),
