@@ -126,7 +126,7 @@ def wipe_caches() -> int:
 
 
 def _wipe(directory: str) -> bool:
-    """Removes objects, temporary files, breadcrumbs and the quota database; maps for NFS, locks and learned traces stay."""
+    """Removes objects, temporary files, breadcrumbs and the quota database; NFS maps, locks and learned traces stay."""
     works = True
     for path in Path(directory).iterdir():
         is_objects = path.name in ("txn", "quarantaine") or (len(path.name) == 2 and _is_hex(path.name))

@@ -167,14 +167,12 @@ impl ObjectCache {
     /// Like [`ObjectCache::open`]; asks only then what the object is for when it has to be fetched.
     pub fn open_for(&self, want: &Want, label: impl FnOnce() -> String) -> Result<CachedObject> {
         want.check_size()?;
-        match self.find(want)? {
-            Some(object) => Ok(object),
-            None => {
-                // Whoever plans ahead when it hears of this knows that so much is needed.
-                let needed = self.need(want);
-                self.fetch_once(&want.clone().labelled(label()), needed, Wait::begin().interrupt())
-            }
+        if let Some(object) = self.find(want)? {
+            return Ok(object);
         }
+        // Whoever plans ahead when it hears of this knows that so much is needed.
+        let needed = self.need(want);
+        self.fetch_once(&want.clone().labelled(label()), needed, Wait::begin().interrupt())
     }
 
     /// Returns the object's content, fetching it if need be. Blocks; for certificates, metainfo and the like.

@@ -271,12 +271,12 @@ mod tests {
     }
 
     #[test]
-    fn what_fills_the_air_flies_alone() {
-        let (crew, flying) = patient(3);
-        assert!((0..3).all(|_| crew.push(LANE, Bytes(10 << 20)).is_ok()));
-        wait_for(|| flying.load(Ordering::SeqCst) == 1);
+    fn what_fills_the_air_waits_for_its_turn() {
+        let (crew, flying) = patient(4);
+        assert!((0..4).all(|_| crew.push(LANE, Bytes(10 << 20)).is_ok()));
+        wait_for(|| flying.load(Ordering::SeqCst) == 2);
         std::thread::sleep(Duration::from_millis(20));
-        assert_eq!(flying.load(Ordering::SeqCst), 1);
+        assert_eq!(flying.load(Ordering::SeqCst), 2);
         crew.stop();
     }
 

@@ -212,8 +212,9 @@ impl Shared {
             Err(error) => {
                 tracing::debug!(%error, pack = %pack.id, "a pack is of no use");
                 // It is gone or damaged, which says nothing about other objects; what came of it came in vain.
-                let is_its_own = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt);
-                let in_vain = if error.kind() == ErrorKind::Corrupt { pack.content_limit() } else { 0 };
+                let is_none = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported);
+                let is_its_own = is_none || error.kind() == ErrorKind::NotFound;
+                let in_vain = if is_none { pack.content_limit() } else { 0 };
                 self.ledger.lock().land_pack(&pack.id, in_vain, ids, &[]);
                 if is_its_own { Done::WELL } else { Done::Failed }
             }

@@ -453,13 +453,14 @@ pub(super) mod tests {
         let tree = Tree::new(1, 1000, |row| format!("{row}.lua"));
         assert_eq!(read(&tree, (0..1000).map(|n| tree.file(0, n))), (2, 0));
         let tree = Tree::new(260, 4, |row| format!("{row}.lua"));
-        assert_eq!(read(&tree, (0..1040).map(|n| tree.file(n / 4, n % 4))), (2, 0));
+        let (missed, wasted) = read(&tree, (0..1040).map(|n| tree.file(n / 4, n % 4)));
+        assert!((1..=4).contains(&missed) && wasted == 0, "{missed} {wasted}");
         let tree = Tree::new(500, 1, |row| format!("{row}.lua"));
         assert_eq!(read(&tree, (0..500).map(|n| tree.file(n, 0))), (3, 0));
     }
 
     #[test]
-    fn who_read_two_files_of_a_kind_waits_for_one_of_the_next_directory() {
+    fn who_reads_small_directories_waits_for_one_file_of_each() {
         let tree = Tree::new(40, 6, |row| format!("{row}.pyc"));
         let far_apart = [3, 11, 30].into_iter().flat_map(|directory| (0..6).map(move |n| (directory, n)));
         let (mut planner, mut there, mut missed) = (Neighbours::default(), HashSet::<u32>::new(), Vec::new());
@@ -471,7 +472,7 @@ pub(super) mod tests {
             let guesses = planner.plan(1, &Packages(&tree), row, if is_there { Event::Used } else { Event::Missed });
             there.extend(guesses.iter().inspect(|guess| planner.planned(1, &Packages(&tree), **guess, true)));
         }
-        assert_eq!(missed, [(3, 0), (3, 1), (11, 0), (30, 0)]);
+        assert_eq!(missed, [(3, 0), (11, 0), (30, 0)]);
     }
 
     #[test]
@@ -479,14 +480,14 @@ pub(super) mod tests {
         let tree = Tree::new(300, 50, |row| format!("{row}.lua"));
         let (missed, wasted) = read(&tree, (0..300).map(|n| tree.file(n, 7)));
         assert!(missed >= 290, "{missed}");
-        assert!(wasted <= 24, "{wasted} guesses in vain");
+        assert!(wasted <= BOLD_START as usize * 49, "{wasted} guesses in vain");
     }
 
     #[test]
     fn files_of_another_kind_are_left_alone() {
         let tree = Tree::new(1, 200, |row| if row % 2 == 0 { format!("{row}.pyc") } else { format!("{row}.py") });
         let even: Vec<u32> = (0..200).map(|n| tree.file(0, n)).filter(|row| row % 2 == 0).collect();
-        assert_eq!(read(&tree, even), (2, 0));
+        assert_eq!(read(&tree, even), (1, 0), "the directory is brought whole, but for the others");
     }
 
     #[test]
