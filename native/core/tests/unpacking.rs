@@ -56,8 +56,8 @@ impl Scene {
         let id = ObjectId::new(HashAlgorithm::Sha1.hash(&pack), ObjectKind::File);
         let want = Want::sized(id, Compression::None, pack.len() as u64);
         let mut stored: HashMap<String, Vec<u8>> =
-            files.iter().map(|file| (format!("/{}", file.want.id.key()), file.stored.clone())).collect();
-        stored.insert(format!("/{}", id.key()), pack);
+            files.iter().map(|file| (file.want.id.key(), file.stored.clone())).collect();
+        stored.insert(id.key(), pack);
         let host = ScriptedHost::serving(stored).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let runtime = nearfs_core::transport::runtime().unwrap();

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nearfs_format::dirent::{Compression, EntryFlags, FileType};
 use nearfs_format::object::{ObjectId, ObjectKind};
@@ -31,6 +32,8 @@ use crate::transport::Interrupt;
 
 /// Catalogs whose tables are remembered.
 const CATALOGS_MAX: usize = 256;
+/// What would have read a table by then was given up with the guesses of that moment.
+const COMING_LIMIT: Duration = Duration::from_secs(20);
 /// Files that were waited for while a table was on its way.
 const MISSED_MAX: usize = 32;
 /// Packs of which nothing was read yet beyond two for each that was of use.
@@ -55,8 +58,8 @@ pub(super) struct Packs {
 
 #[derive(Debug, Clone)]
 enum State {
-    /// The table is on its way; files that were waited for meanwhile.
-    Coming(Vec<RowId>),
+    /// The table is on its way since then; files that were waited for meanwhile.
+    Coming(Instant, Vec<RowId>),
     Without,
     Known(Arc<Packed>),
 }
@@ -240,11 +243,13 @@ impl Shared {
             Ok(None) => (State::Without, Done::WELL),
             Err(error) => {
                 tracing::debug!(%error, catalog = %view.index.root_prefix(), "a table of packs was not to be had");
-                (State::Without, Done::Failed)
+                // Whoever waits for a file next has it looked for again.
+                self.packs.lock().catalogs.remove(&catalog_key(view));
+                return Done::Failed;
             }
         };
         let before = self.packs.lock().catalogs.insert(catalog_key(view), state);
-        if let Some(State::Coming(missed)) = before {
+        if let Some(State::Coming(_, missed)) = before {
             for row in missed {
                 self.ask_pack_of(view, row);
             }
@@ -262,13 +267,13 @@ impl Shared {
             match packs.catalogs.get_mut(&catalog_key(view)) {
                 Some(State::Known(packed)) => Arc::clone(packed),
                 Some(State::Without) => return,
-                Some(State::Coming(missed)) => {
+                Some(State::Coming(since, missed)) if since.elapsed() < COMING_LIMIT => {
                     if missed.len() < MISSED_MAX && event == Event::Missed {
                         missed.push(row);
                     }
                     return;
                 }
-                None => {
+                _ => {
                     packs.begin(catalog_key(view), vec![row]);
                     drop(packs);
                     let (tree, view) = (Arc::clone(tree), view.clone());
@@ -427,9 +432,9 @@ impl Shared {
 impl Packs {
     fn begin(&mut self, catalog: u64, missed: Vec<RowId>) {
         if self.catalogs.len() >= CATALOGS_MAX {
-            self.catalogs.retain(|_, state| matches!(state, State::Coming(_)));
+            self.catalogs.retain(|_, state| matches!(state, State::Coming(..)));
         }
-        self.catalogs.insert(catalog, State::Coming(missed));
+        self.catalogs.insert(catalog, State::Coming(Instant::now(), missed));
     }
 }
 
