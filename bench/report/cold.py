@@ -110,7 +110,7 @@ def nfs_grid(board: Board, line: LineKey) -> Grid:
         row = [contender_title(contender)]
         for state in ("cold", "hot"):
             ours, *theirs = (_seconds(board.cell("module-avail", name, state, line)) for name in (contender, *nfs))
-            row += [seconds_text(ours), *(_times(seconds, ours) for seconds in theirs)]
+            row += [seconds_text(ours), *(_times(seconds, None if contender in nfs else ours) for seconds in theirs)]
         if nfs and set(row[1:]) != {NOTHING}:
             grid.rows.append(row)
     return grid
