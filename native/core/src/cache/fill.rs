@@ -233,7 +233,7 @@ impl ObjectCache {
     }
 
     /// Fetches an object that nobody waits for yet; returns what it took, or `None` where it is there
-    /// already or on its way, or is stored in more than a guess may cost ([`Want::guessed_bytes`]).
+    /// already or on its way, or is stored in more than it is worth ([`Want::worth_bytes`]).
     ///
     /// Whoever asks for the object meanwhile waits for this fetch; should it fail, or `interrupt` be cancelled, they
     /// fetch it themselves, so that no guess decides what a host is worth.
@@ -242,7 +242,7 @@ impl ObjectCache {
         match self.flights.board(&Self::key(want), Duration::ZERO, || false) {
             Boarding::Pilot(pilot) if !self.is_cached(&want.id) => {
                 let request = Request { is_guess: true, ..want.request(interrupt) };
-                let max_bytes = request.max_bytes.min(want.guessed_bytes());
+                let max_bytes = request.max_bytes.min(want.worth_bytes.unwrap_or(u64::MAX));
                 let is_bounded = max_bytes < request.max_bytes;
                 match self.fetch(want, &Request { max_bytes, ..request }) {
                     Ok((object, came)) => {

@@ -53,6 +53,8 @@ pub struct Want {
     pub place: Place,
     /// What it is for, in the listing of the cache: a path; empty where nobody said.
     pub label: Arc<str>,
+    /// So many stored bytes are worth it where it is guessed; all of them where nothing is said.
+    pub worth_bytes: Option<u64>,
 }
 
 impl Want {
@@ -65,7 +67,7 @@ impl Want {
     pub fn bounded(id: ObjectId, limit_bytes: u64) -> Self {
         let label = Arc::default();
         let place = Place::default();
-        Self { id, compression: Compression::Zlib, size_bytes: None, limit_bytes, place, label }
+        Self { id, compression: Compression::Zlib, size_bytes: None, limit_bytes, place, label, worth_bytes: None }
     }
 
     /// Says what it is for.
@@ -91,13 +93,11 @@ impl Want {
         self.size_bytes.unwrap_or(self.limit_bytes)
     }
 
-    /// Returns how many stored bytes somebody who guesses is prepared to pay: all that small content may take, and of
-    /// larger content what it takes where it deflates at all well. What is stored in more is not worth a guess.
-    pub fn guessed_bytes(&self) -> u64 {
-        match (self.compression, self.size_bytes) {
-            (Compression::Zlib, Some(size)) if size > WHOLE_GUESS_BYTES => size / 8 * 5,
-            _ => self.content_limit(),
-        }
+    /// Returns how many stored bytes larger content takes where it deflates at all well; nothing for small content, which is
+    /// guessed whatever it takes, and for what is not deflated.
+    pub fn modest_bytes(&self) -> Option<u64> {
+        let size = self.size_bytes.filter(|size| *size > WHOLE_GUESS_BYTES)?;
+        (self.compression == Compression::Zlib).then_some(size / 8 * 5)
     }
 
     /// Returns about how many bytes come for it, where its size is known.

@@ -131,23 +131,8 @@ impl Shared {
     }
 
     /// Has an errand done, if the account allows it; gives it back where it does not.
-    pub(super) fn ask(&self, lane: Lane, errand: Errand) -> Result<(), Errand> {
-        if !self.crew.is_ready() {
-            return Err(errand);
-        }
-        let demanded_bytes = self.cache.counters().demanded_bytes;
-        let is_admitted = {
-            let mut ledger = self.ledger.lock();
-            match &errand {
-                Errand::Object(want) => ledger.admit(want.id, lane.0, want.guessed_bytes(), demanded_bytes),
-                Errand::Pack(of) => {
-                    let bytes = of.pack.content_limit();
-                    ledger.admit_pack(of.pack.id, of.mechanism, bytes, &of.ids, demanded_bytes)
-                }
-                Errand::Work(..) => true,
-            }
-        };
-        if !is_admitted {
+    pub(super) fn ask(&self, lane: Lane, mut errand: Errand) -> Result<(), Errand> {
+        if !self.crew.is_ready() || !self.admit(lane.0, &mut errand) {
             return Err(errand);
         }
         if !self.is_connected.swap(true, Ordering::Relaxed) {
@@ -155,6 +140,28 @@ impl Shared {
             self.cache.origin().connect_ahead(self.settings.requests);
         }
         self.crew.push(lane, errand).inspect_err(|errand| self.forget(errand))
+    }
+
+    /// Puts an errand down in the account, if that allows it: with all that it may cost; where there is no room for that,
+    /// with what it most likely does, and then it is worth no more.
+    fn admit(&self, mechanism: Mechanism, errand: &mut Errand) -> bool {
+        let demanded_bytes = self.cache.counters().demanded_bytes;
+        let mut ledger = self.ledger.lock();
+        match errand {
+            Errand::Object(want) => {
+                want.worth_bytes = None;
+                if ledger.admit(want.id, mechanism, want.content_limit(), demanded_bytes) {
+                    return true;
+                }
+                want.worth_bytes = want.modest_bytes();
+                want.worth_bytes.is_some_and(|bytes| ledger.admit(want.id, mechanism, bytes, demanded_bytes))
+            }
+            Errand::Pack(of) => {
+                let bytes = of.pack.content_limit();
+                ledger.admit_pack(of.pack.id, of.mechanism, bytes, &of.ids, demanded_bytes)
+            }
+            Errand::Work(..) => true,
+        }
     }
 
     fn forget(&self, errand: &Errand) {
@@ -227,12 +234,12 @@ impl Shared {
         if self.cache.is_cached(&want.id) {
             return Ok(true);
         }
-        let demanded_bytes = self.cache.counters().demanded_bytes;
-        let is_admitted = {
-            let mut ledger = self.ledger.lock();
-            ledger.admit(want.id, mechanism, want.guessed_bytes(), demanded_bytes) && ledger.depart(&want.id)
-        };
-        if is_admitted {
+        let mut errand = Errand::Object(want.clone());
+        let is_admitted = self.admit(mechanism, &mut errand);
+        if let Errand::Object(want) = &errand
+            && is_admitted
+            && self.ledger.lock().depart(&want.id)
+        {
             match self.cache.fetch_ahead(want, interrupt) {
                 Ok(Some(came)) => self.ledger.lock().land(want.id, came.bytes),
                 Ok(None) => self.ledger.lock().drop_guess(&want.id),
