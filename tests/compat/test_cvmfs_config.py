@@ -114,9 +114,11 @@ for turn in $(seq 50); do flock -n /mnt/cache/shared/lock.{NAME} true && break; 
 cvmfs_config wipecache && exit 1
 find /mnt/cache/shared/?? -type f | grep -q .
 umount {MOUNT_DIR}/{OTHER}
+install -D /dev/null /mnt/cache/shared/traces/{NAME}/learned
 for turn in $(seq 50); do flock -n /mnt/cache/shared/lock.{OTHER} true && break; sleep 0.1; done
 cvmfs_config wipecache
 ! find /mnt/cache/shared/?? -type f | grep .
+test -f /mnt/cache/shared/traces/{NAME}/learned
 mount -t cvmfs {NAME} {POINT}
 cat {POINT}/hello.txt
 """)

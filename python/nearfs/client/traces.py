@@ -73,6 +73,8 @@ def become_owner(candidates: Iterable[Path]) -> Path:
         status = cache.stat()
         owner = privileges.Owner(status.st_uid, status.st_gid)
         if not owner.is_current:
+            from nearfs import _native  # noqa: F401 - the owner need not be able to read the installation
+
             privileges.drop(owner)
     return directory
 
