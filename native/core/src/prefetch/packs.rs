@@ -36,8 +36,10 @@ const CATALOGS_MAX: usize = 256;
 const COMING_LIMIT: Duration = Duration::from_secs(20);
 /// Files that were waited for while a table was on its way.
 const MISSED_MAX: usize = 32;
-/// Packs of which nothing was read yet beyond two for each that was of use.
-const UNPROVEN_MAX: u32 = 6;
+/// Files that packs of a catalog may bring in advance, and for each of theirs that was read: who reads one file of many is
+/// better off with that one.
+const IN_ADVANCE: usize = 192;
+const FOR_EACH_READ: usize = 4;
 /// Who meets so many packs, and read so many files for each of them, is not done with a few.
 const MET_MIN: u32 = 3;
 const READ_OF_EACH: u32 = 3;
@@ -52,8 +54,6 @@ pub(super) struct Packs {
     catalogs: HashMap<u64, State>,
     /// Packs that came.
     pub(super) came: u64,
-    asked: u32,
-    useful: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -100,17 +100,25 @@ impl Packed {
         numbers(&self.table, index, row).next()
     }
 
-    /// Takes note that a file was read that came in a pack; says whether it is the first one of it, and which packs are
-    /// worth asking for now.
-    fn used(&self, index: &CatalogIndex, number: usize) -> (bool, Vec<usize>) {
+    /// Takes note that a file was read that came in a pack; returns the packs that are worth asking for now.
+    fn used(&self, index: &CatalogIndex, number: usize) -> Vec<usize> {
         let mut progress = self.progress.lock();
         progress.used[number] += 1;
         progress.met.entry(self.kind(index, number)).or_default().1 += 1;
         let used = progress.used[number] as usize;
         if used * 2 < self.rows[number].len() || (used - 1) * 2 >= self.rows[number].len() {
-            return (used == 1, Vec::new());
+            return Vec::new();
         }
-        (used == 1, self.next(index, number, &mut progress))
+        self.next(index, number, &mut progress)
+    }
+
+    /// Says whether enough was read of what packs brought so far.
+    fn is_worth_more(&self, number: usize) -> bool {
+        let progress = self.progress.lock();
+        let asked = progress.asked.iter().zip(&self.rows).filter(|(is_asked, _)| **is_asked);
+        let brought: usize = asked.map(|(_, rows)| rows.len()).sum();
+        let read: usize = progress.used.iter().map(|used| *used as usize).sum();
+        brought + self.rows[number].len() <= IN_ADVANCE + read * FOR_EACH_READ
     }
 
     /// Takes note that a file of a pack is waited for; returns the packs beside it that are worth asking for now.
@@ -296,8 +304,7 @@ impl Shared {
                 let _until_refused = all.all(|number| self.ask_pack(view, &packed, number));
             }
             Event::Used => {
-                let (is_first, next) = packed.used(&view.index, number);
-                self.packs.lock().useful += u32::from(is_first);
+                let next = packed.used(&view.index, number);
                 let _until_refused = next.into_iter().all(|number| self.ask_pack(view, &packed, number));
             }
         }
@@ -333,17 +340,12 @@ impl Shared {
         if packed.is_asked(number) {
             return true;
         }
-        let is_proven = {
-            let packs = self.packs.lock();
-            packs.asked <= packs.useful * 2 + UNPROVEN_MAX
-        };
         let lane = (Mechanism::Packs, catalog_key(view), 0);
         let errand = self.pack_errand(view, packed, number, lane.0);
-        if !is_proven || self.ask(lane, errand).is_err() {
+        if !packed.is_worth_more(number) || self.ask(lane, errand).is_err() {
             return false;
         }
         packed.set_asked(number, true);
-        self.packs.lock().asked += 1;
         true
     }
 
