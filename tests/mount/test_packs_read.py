@@ -75,9 +75,7 @@ def test_a_few_requests_bring_many_files(served: Served, mount: Mount, tmp_path:
 
 
 @pytest.mark.parametrize("switch", ["NEARFS_PREFETCH", "NEARFS_PREFETCH_PACKS"])
-def test_a_client_without_packs_sees_the_same_tree(
-    served: Served, mount: Mount, tmp_path: Path, switch: str
-) -> None:
+def test_a_client_without_packs_sees_the_same_tree(served: Served, mount: Mount, tmp_path: Path, switch: str) -> None:
     publisher, running = served
     point = mount(publisher.fqrn, publisher.client_settings(running.url, tmp_path / "cache", **{switch: "no"}))
     assert ".nearfs" not in os.listdir(point)

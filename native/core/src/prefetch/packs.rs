@@ -36,10 +36,10 @@ const CATALOGS_MAX: usize = 256;
 const COMING_LIMIT: Duration = Duration::from_secs(20);
 /// Files that were waited for while a table was on its way.
 const MISSED_MAX: usize = 32;
-/// Files that packs of a catalog may bring in advance, and for each of theirs that was read: who reads one file of many is
-/// better off with that one.
-const IN_ADVANCE: usize = 192;
-const FOR_EACH_READ: usize = 4;
+/// Bytes of packs of a catalog in advance, and what each file of theirs that was read is worth, in files: who reads one of
+/// many is better off with that one.
+const IN_ADVANCE_BYTES: u64 = 512 << 10;
+const FOR_EACH_READ: u64 = 4;
 /// Who meets so many packs, and read so many files for each of them, is not done with a few.
 const MET_MIN: u32 = 3;
 const READ_OF_EACH: u32 = 3;
@@ -115,10 +115,12 @@ impl Packed {
     /// Says whether enough was read of what packs brought so far.
     fn is_worth_more(&self, number: usize) -> bool {
         let progress = self.progress.lock();
-        let asked = progress.asked.iter().zip(&self.rows).filter(|(is_asked, _)| **is_asked);
-        let brought: usize = asked.map(|(_, rows)| rows.len()).sum();
-        let read: usize = progress.used.iter().map(|used| *used as usize).sum();
-        brought + self.rows[number].len() <= IN_ADVANCE + read * FOR_EACH_READ
+        let bytes = |number: usize| u64::from(self.table.packs()[number].size_bytes);
+        let numbers = || 0..self.rows.len();
+        let brought: u64 = numbers().filter(|number| progress.asked[*number]).map(bytes).sum();
+        let a_file = |number: usize| bytes(number) / self.rows[number].len().max(1) as u64;
+        let read: u64 = numbers().map(|number| u64::from(progress.used[number]) * a_file(number)).sum();
+        brought + bytes(number) <= IN_ADVANCE_BYTES + read * FOR_EACH_READ
     }
 
     /// Takes note that a file of a pack is waited for; returns the packs beside it that are worth asking for now.
