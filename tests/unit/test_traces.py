@@ -8,6 +8,8 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -17,7 +19,7 @@ from nearfs.client import traces, tracing
 from nearfs.errors import Corrupt, InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from nearfs._native import Tracing
 
@@ -143,12 +145,18 @@ def test_one_trigger_is_forgotten_or_all_of_them(cache: Path, capsys: pytest.Cap
     assert traces.read_all(directory) == ([], 0)
 
 
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that everybody may pass through, unlike those of pytest."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield place
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_root_works_as_the_owner_of_the_cache(cache: Path, tmp_path: Path) -> None:
-    # Within a directory that the owner may pass through.
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+def test_root_works_as_the_owner_of_the_cache(cache: Path, open_path: Path) -> None:
+    tmp_path = open_path
     (tmp_path / "file").write_bytes(traces.packed(FQRN, traces.read_all(cache / "traces" / FQRN)[0]))
     theirs, trap = tmp_path / "theirs", tmp_path / "trap"
     theirs.mkdir()
