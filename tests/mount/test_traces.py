@@ -238,6 +238,26 @@ def test_one_parameter_records_nothing_and_follows_nothing(site: Site) -> None:
     assert len(site.known()["traces"]) == 1
 
 
+def test_a_list_goes_on_in_a_catalog_for_which_there_was_no_room(
+    publisher: Publisher, server: Start, tmp_path: Path
+) -> None:
+    publisher.create()
+    with publisher.transaction() as tree:
+        fill(tree, 1)
+        (tree / "use-one" / ".cvmfscatalog").touch()
+        for number in range(4000):
+            (tree / "use-one" / f"crowd-{number:04}-{NOISE.randbytes(20).hex()}").touch()
+    site = Site(publisher, server(publisher.storage.parent), tmp_path)
+    with site.mounted() as point:
+        expected = run(point, "one")
+    site.empty_cache()
+    with site.mounted(NEARFS_PREFETCH_BUDGET="0") as point:
+        assert run(point, "one") == expected
+        seen = counters(point)
+        assert helped(seen) > OWN
+        assert seen["prefetch_unused_bytes"] <= seen["prefetch_needed_bytes"]
+
+
 def trace_of(site: Site, *lines: str) -> None:
     """Puts a trace of the tool in the place of the one that was learned."""
     (path,) = site.traces.iterdir()

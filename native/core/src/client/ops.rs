@@ -26,7 +26,7 @@ use crate::catalog::reader::NestedRow;
 use crate::catalog::tree::{CatalogSource, CatalogTree, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::prefetch::ledger::Mechanism;
-use crate::prefetch::traces::Traces;
+use crate::prefetch::traces::{Noted, Traces};
 use crate::prefetch::{Item, Prefetcher};
 use crate::repo::snapshot::{Snapshot, catalog_want};
 use crate::transport::Origin;
@@ -356,14 +356,14 @@ impl Client {
             // Before it is waited for: what comes after it comes along.
             is_there = false;
             if self.traces.waited(noted, tree) {
-                self.ahead.listed_asked(&want.id, false);
+                self.listed_asked(noted, &want.id, false);
             } else {
                 self.ahead.file_asked(tree, view, *row, &want.id, false);
             }
             path()
         });
         if is_there && noted.is_as_learned() {
-            self.ahead.listed_asked(&want.id, true);
+            self.listed_asked(noted, &want.id, true);
         } else if is_there {
             self.ahead.file_asked(tree, view, *row, &want.id, true);
         }
@@ -374,6 +374,13 @@ impl Client {
                 Err(Error::new(ErrorKind::Unreachable, "open", path()).with_source(error).into())
             }
             Err(error) => Err(Error::new(error.kind(), "open", path()).with_source(error).into()),
+        }
+    }
+
+    /// An object is asked for in a run of which it is known what it opens.
+    fn listed_asked(&self, noted: Noted, id: &ObjectId, is_there: bool) {
+        if let Some(is_helped) = self.ahead.listed_asked(id, is_there) {
+            self.traces.helped(noted, is_helped);
         }
     }
 

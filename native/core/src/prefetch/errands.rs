@@ -234,13 +234,23 @@ impl Shared {
         if self.cache.is_cached(&want.id) {
             return Ok(true);
         }
+        self.bring_booked(want, self.book(mechanism, want), interrupt)
+    }
+
+    /// Puts an object down in the account, if that has room for it: [`Self::bring_booked`] has to follow.
+    pub(super) fn book(&self, mechanism: Mechanism, want: &Want) -> Option<Want> {
         let mut errand = Errand::Object(want.clone());
         let is_admitted = self.admit(mechanism, &mut errand);
-        if let Errand::Object(want) = &errand
-            && is_admitted
-            && self.ledger.lock().depart(&want.id)
-        {
-            match self.cache.fetch_ahead(want, interrupt) {
+        match errand {
+            Errand::Object(want) if is_admitted => Some(want),
+            _ => None,
+        }
+    }
+
+    /// Fetches what was booked of an object, and waits for whoever fetches it already; says whether it is in the cache.
+    pub(super) fn bring_booked(&self, want: &Want, booked: Option<Want>, interrupt: &Interrupt) -> Result<bool> {
+        if let Some(want) = booked.filter(|want| self.ledger.lock().depart(&want.id)) {
+            match self.cache.fetch_ahead(&want, interrupt) {
                 Ok(Some(came)) => self.ledger.lock().land(want.id, came.bytes),
                 Ok(None) => self.ledger.lock().drop_guess(&want.id),
                 Err(error) => {

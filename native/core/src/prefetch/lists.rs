@@ -6,6 +6,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nearfs_format::bundle::{BUNDLE_MAX_BYTES, BundleSpec};
 use nearfs_format::dirent::FileType;
@@ -22,6 +23,7 @@ use crate::catalog::content::{self, Content};
 use crate::catalog::index::RowId;
 use crate::catalog::reader::NestedRow;
 use crate::catalog::tree::{CatalogTree, View};
+use crate::error::Result;
 use crate::repo::snapshot::catalog_want;
 use crate::transport::Interrupt;
 
@@ -36,6 +38,9 @@ const CATALOGS_SIDE_BY_SIDE: usize = 8;
 const UNNAMED_BYTES: u64 = 8 << 20;
 /// Of a catalog this large it is not known that anything in it will be read.
 const CATALOG_MAX_BYTES: u64 = 16 << 20;
+/// How long a list waits for room for a catalog, or for somebody to enter it, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(25);
 /// Triggers that are remembered: what was followed once is there, or was not to be had.
 const RECENT_MAX: usize = 4096;
 
@@ -136,7 +141,8 @@ impl Shared {
     ) -> Done {
         let mut left: Vec<Item> = items;
         left.truncate(ITEMS_MAX);
-        for _ in 0..DEPTH_MAX {
+        let (mut depth, since) = (0, Instant::now());
+        while depth < DEPTH_MAX {
             let (mut wanted, mut later, mut missing) = (Vec::new(), Vec::new(), Vec::new());
             for item in left {
                 match self.locate(tree, &item.path) {
@@ -158,29 +164,52 @@ impl Shared {
                     Located::Nowhere => {}
                 }
             }
-            self.list(lane, self.by_packs(lane.0, wanted, preferred));
+            let errands = self.by_packs(lane.0, wanted, preferred);
             if missing.is_empty() || interrupt.is_cancelled() {
+                self.list(lane, errands);
                 break;
             }
-            if !self.bring_catalogs(lane.0, &missing, interrupt) {
-                return Done::Failed;
+            match self.bring_catalogs(lane.0, &missing, interrupt, || self.list(lane, errands)) {
+                Ok(true) => depth += 1,
+                // The account had no room, which it will have as what came is read; or somebody enters one meanwhile.
+                Ok(false) if since.elapsed() < PATIENCE => std::thread::sleep(LOOK),
+                Ok(false) => break,
+                Err(_) => return Done::Failed,
             }
             left = later;
         }
         Done::WELL
     }
 
-    /// Fetches catalogs side by side; says whether hosts answered.
-    fn bring_catalogs(&self, mechanism: Mechanism, catalogs: &[NestedRow], interrupt: &Interrupt) -> bool {
+    /// Fetches catalogs side by side, those that the account has room for; says whether any is there now. `meanwhile` is
+    /// done when they have their place in the account: more follows from them than from what else is listed.
+    fn bring_catalogs(
+        &self,
+        mechanism: Mechanism,
+        catalogs: &[NestedRow],
+        interrupt: &Interrupt,
+        meanwhile: impl FnOnce(),
+    ) -> Result<bool> {
         let small = catalogs.iter().filter(|nested| nested.size_bytes <= CATALOG_MAX_BYTES);
         let wants: Vec<Want> = small.map(|nested| catalog_want(&self.fqrn, nested, Place::Data)).collect();
-        wants.chunks(CATALOGS_SIDE_BY_SIDE).all(|some| {
-            std::thread::scope(|scope| {
-                let bring = |want| scope.spawn(move || self.bring(mechanism, want, interrupt).is_ok());
-                let threads: Vec<_> = some.iter().map(bring).collect();
-                threads.into_iter().all(|thread| thread.join().unwrap_or(false))
-            })
-        })
+        let mut booked: Vec<(Want, Option<Want>)> = Vec::new();
+        for want in wants {
+            let place = self.book(mechanism, &want);
+            booked.push((want, place));
+        }
+        meanwhile();
+        let mut outcome = Ok(false);
+        while !booked.is_empty() {
+            let some: Vec<_> = booked.drain(..booked.len().min(CATALOGS_SIDE_BY_SIDE)).collect();
+            let came: Vec<Result<bool>> = std::thread::scope(|scope| {
+                let bring = |(want, place)| scope.spawn(move || self.bring_booked(&want, place, interrupt));
+                let threads: Vec<_> = some.into_iter().map(bring).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap_or(Ok(false))).collect()
+            });
+            // All of them in any case: what is booked must not stay so.
+            outcome = came.into_iter().fold(outcome, |all, one| Ok(all? | one?));
+        }
+        outcome
     }
 
     /// Looks up a path without asking the network.

@@ -167,9 +167,9 @@ impl Prefetcher {
     }
 
     /// An object is asked for, and what is read with it need not be guessed: it is a chunk that is there, or one of what a
-    /// trace lists.
-    pub fn listed_asked(&self, id: &ObjectId, is_there: bool) {
-        let _nothing_follows = self.event(id, is_there);
+    /// trace lists. Says whether somebody guessed it; nothing where it was there by itself.
+    pub fn listed_asked(&self, id: &ObjectId, is_there: bool) -> Option<bool> {
+        self.event(id, is_there).map(|event| event == Event::Used)
     }
 
     /// Keeps the chunks of `chunks` from number `from` on that begin before `end`; returns up to which one there is

@@ -181,6 +181,13 @@ impl Traces {
         state.recorder.is_as_learned(run)
     }
 
+    /// Of a run of which it is known what it opens: says whether that file was brought, or had to be waited for.
+    pub fn helped(&self, noted: Noted, is_helped: bool) {
+        if let Some(run) = noted.run {
+            self.0.state.lock().recorder.helped(run, is_helped);
+        }
+    }
+
     /// A chunk of that file is read.
     pub fn chunk_read(&self, noted: Noted, offset: u64) {
         let Some(key) = noted.key else { return };

@@ -23,6 +23,9 @@ pub(super) const LONGEST: Duration = Duration::from_secs(60);
 const RUNS_MAX: usize = 256;
 /// Files of all runs, of those that ended and were not taken too, in memory; more forget the oldest ones.
 const FILES_MAX: usize = 1 << 16;
+/// So many files may be waited for in a run that goes as it was learned, beyond those that were brought; where it is more,
+/// its list is not there in time, or not at all.
+const UNHELPED_MAX: u32 = 16;
 /// Processes that are remembered.
 const PROCESSES_MAX: usize = 4096;
 
@@ -60,8 +63,17 @@ struct Run<R> {
     executing: Option<u32>,
     is_followed: bool,
     is_as_learned: bool,
+    /// How many more were waited for than were brought.
+    unhelped: u32,
     /// So many files were looked at by whoever follows.
     walked: usize,
+}
+
+impl<R> Run<R> {
+    /// Says whether what it opens is known, and comes.
+    const fn goes_by_list(&self) -> bool {
+        self.is_as_learned && self.unhelped <= UNHELPED_MAX
+    }
 }
 
 /// The runs that are under way, and those that ended.
@@ -113,6 +125,7 @@ impl<R: Rows> Recorder<R> {
                 executing: None,
                 is_followed: false,
                 is_as_learned: false,
+                unhelped: 0,
                 walked: 0,
             }
         });
@@ -126,7 +139,7 @@ impl<R: Rows> Recorder<R> {
         } else if is_new {
             run.executing = None;
         }
-        let (run, is_step, is_as_learned) = ((home, run.number), is_new && run.is_followed, run.is_as_learned);
+        let (run, is_step, is_as_learned) = ((home, run.number), is_new && run.is_followed, run.goes_by_list());
         self.files += usize::from(is_new);
         while self.files > FILES_MAX {
             self.forget_oldest();
@@ -148,7 +161,14 @@ impl<R: Rows> Recorder<R> {
 
     /// Says whether a run goes as it was learned, as whoever follows it said last.
     pub(super) fn is_as_learned(&mut self, run: RunId) -> bool {
-        self.run(run).is_some_and(|run| run.is_as_learned)
+        self.run(run).is_some_and(|run| run.goes_by_list())
+    }
+
+    /// Takes note of whether a file was brought to a run that goes as it was learned.
+    pub(super) fn helped(&mut self, run: RunId, is_helped: bool) {
+        if let Some(run) = self.run(run) {
+            run.unhelped = if is_helped { run.unhelped.saturating_sub(1) } else { run.unhelped.saturating_add(1) };
+        }
     }
 
     /// Takes note of whether a run goes as it was learned.

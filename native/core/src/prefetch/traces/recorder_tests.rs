@@ -172,6 +172,21 @@ fn who_follows_a_run_sees_what_came_before_and_after() {
 }
 
 #[test]
+fn a_run_to_which_nothing_comes_does_not_go_by_its_list() {
+    let (mut lab, me) = (Lab::new(), caller(10, 1, 10));
+    let run = lab.exec(&me, 1).unwrap().run;
+    assert!(!lab.recorder.is_as_learned(run));
+    lab.recorder.goes_as_learned(run, true);
+    assert!(lab.recorder.is_as_learned(run) && lab.open(&me, 2).unwrap().is_as_learned);
+    for number in 0..100 {
+        lab.recorder.helped(run, number % 3 != 0);
+        assert!(lab.recorder.is_as_learned(run), "most of it comes");
+    }
+    (0..17).for_each(|_| lab.recorder.helped(run, false));
+    assert!(!lab.recorder.is_as_learned(run));
+}
+
+#[test]
 fn chunks_belong_to_the_run_that_opened_their_file() {
     let (mut lab, me) = (Lab::new(), caller(10, 1, 10));
     let noted = lab.recorder.opened(lab.now, &me, (&Numbered(0), 1), true, true).unwrap();
