@@ -4,7 +4,6 @@ Owns its configuration, cache and mounts. The command is ours or the reference s
 the same file. Counts come from the mount's own attributes, read before each unmount. One thread a client.
 """
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from bench.contenders.on_host import HostClient
 from bench.harness import processes
 from bench.harness.commands import Counts
 from bench.harness.contender import Tree
+from bench.harness.discards import discard
 from bench.lab.line import Line
 
 _MOUNT_LIMIT_S = 300.0
@@ -73,7 +73,7 @@ class CvmfsClient(HostClient):
         """Mounts with an empty cache or the one that is there; the kernel's caches are dropped before."""
         self.unmount()
         if empty_cache:
-            shutil.rmtree(self._cache, ignore_errors=True)
+            discard(self._cache)
         self._cache.mkdir(exist_ok=True)
         processes.drop_kernel_caches()
         words = ["-o", f"config={self._configuration}{self._options}", self._tree.fqrn, str(self._point)]
@@ -108,13 +108,11 @@ class CvmfsClient(HostClient):
     def forget_content(self) -> None:
         """Unmounts and removes all that the cache has beside what was learned."""
         self.unmount()
-        for folder, _, names in os.walk(self._cache, topdown=False):
-            if _LEARNED in Path(folder).relative_to(self._cache).parts:
-                continue
-            for name in names:
-                (Path(folder) / name).unlink()
-            with contextlib.suppress(OSError):  # what was learned lies in it
-                Path(folder).rmdir()
+        past = self._cache.with_name("past")
+        self._cache.rename(past)
+        for learned in past.rglob(_LEARNED):
+            shutil.copytree(learned, self._cache / learned.relative_to(past))
+        discard(past)
 
     def counts(self) -> Counts:
         """Returns counts over all mounts of this client."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from bench.harness import processes
 from bench.harness.commands import Command, Run
 from bench.harness.contender import Client
+from bench.harness.discards import discard
 
 
 class HostClient(Client):
@@ -47,4 +48,4 @@ class HostClient(Client):
     def close(self) -> None:
         """Unmounts and removes what the client kept."""
         self.unmount()
-        shutil.rmtree(self.home, ignore_errors=True)
+        discard(self.home)

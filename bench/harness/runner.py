@@ -7,7 +7,6 @@ patient item; cells are guarded by one lock.
 """
 
 import contextlib
-import shutil
 import subprocess
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import Any
 from bench import scenarios
 from bench.harness.commands import Command
 from bench.harness.contender import Tree
+from bench.harness.discards import discard
 from bench.harness.display import Display, summary
 from bench.harness.figures import scenario_title
 from bench.harness.machine import write_result
@@ -121,7 +121,7 @@ class Runner:
         except _EXPECTED as error:
             self._failed(contender.name, ", ".join(item.scenarios), error)
         finally:
-            shutil.rmtree(home, ignore_errors=True)
+            discard(home)
 
     def _scenario(self, name: str, setting: Setting) -> None:
         try:

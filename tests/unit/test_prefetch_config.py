@@ -40,7 +40,7 @@ def states(found: Prefetch) -> dict[str, bool]:
 
 def test_everything_is_on_by_default() -> None:
     found = prefetch.read(settings_of())
-    assert (found["budget_bytes"], found["requests"]) == (2 << 20, 48)
+    assert (found["budget_bytes"], found["requests"]) == (2 << 20, 192)
     assert states(found) == dict.fromkeys(MECHANISMS, True)
 
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from nearfs.records import Prefetch
 
 DEFAULT_BUDGET_MIB = 2
-DEFAULT_REQUESTS = 48
+DEFAULT_REQUESTS = 192
 _MAX_BUDGET_MIB = 1 << 20
 # The connections of a client; demand requests have the rest.
-_MAX_REQUESTS = 56
+_MAX_REQUESTS = 192
 
 
 def read(settings: Settings) -> Prefetch:

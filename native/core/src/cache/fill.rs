@@ -70,11 +70,13 @@ pub struct Came {
     pub bytes: u64,
     /// A connection was opened for it.
     pub has_connected: bool,
+    /// A cache on the way had it.
+    pub was_nearby: bool,
 }
 
 impl From<Fetched> for Came {
     fn from(fetched: Fetched) -> Self {
-        Self { bytes: fetched.length, has_connected: fetched.has_connected }
+        Self { bytes: fetched.length, has_connected: fetched.has_connected, was_nearby: fetched.was_nearby }
     }
 }
 

@@ -5,6 +5,9 @@
 //! round trip while answers come as fast as they can, grows the slower the longer they wait, and shrinks where that is
 //! longer than a part of a round trip. So a fast line is filled within a few round trips, and on any line the queue stays
 //! short.
+//!
+//! Small answers do not fill a long line, whatever it carries: of those, as many are asked for at a time as make up for
+//! its round trip. Fewer than that after a failure, which may have been a host that has enough of us.
 
 use std::time::Duration;
 
@@ -27,6 +30,12 @@ const SLOW_START: u32 = 6;
 const LEAST_BYTES: u64 = 2 << 10;
 /// Once the line was full, what may be in the air changes so much slower: what it does shows a round trip later.
 const KNOWN_PACE: f64 = 0.25;
+/// So many may be in the air on any line, and so many more for each millisecond that the line is long: a server hardly
+/// answers more in that time.
+const FLIGHTS: usize = 48;
+const FLIGHTS_PER_MS: usize = 4;
+/// After failures, no fewer than these.
+const FLIGHTS_MIN: usize = 8;
 /// What a server and two schedulers may take without a queue.
 const JITTER: Duration = Duration::from_millis(8);
 
@@ -36,23 +45,39 @@ pub(super) struct Air {
     limit_bytes: u64,
     bytes: u64,
     flying: usize,
+    /// No more than this may ever be in the air, and no more are now.
+    allowed: usize,
+    flights_max: usize,
     /// The shortest time that a small answer took.
     fastest: Option<Duration>,
+    expected: Option<Duration>,
     /// Something had to wait for room lately: more would be used.
     was_full: bool,
     /// The line was full once: how much it takes is about known.
     is_known: bool,
 }
 
-impl Default for Air {
-    fn default() -> Self {
-        Self { limit_bytes: START_BYTES, bytes: 0, flying: 0, fastest: None, was_full: false, is_known: false }
-    }
-}
-
 impl Air {
+    /// An empty one, for so many at a time and no more.
+    pub(super) fn new(allowed: usize) -> Self {
+        Self {
+            limit_bytes: START_BYTES,
+            bytes: 0,
+            flying: 0,
+            allowed,
+            flights_max: allowed,
+            fastest: None,
+            expected: None,
+            was_full: false,
+            is_known: false,
+        }
+    }
+
     /// Says whether something of this weight may take off; one thing always may.
     pub(super) fn takes(&mut self, bytes: u64) -> bool {
+        if self.flying >= self.flights() {
+            return false;
+        }
         let fits = self.flying == 0 || self.bytes + self.weight(bytes) <= self.limit_bytes;
         self.was_full |= !fits;
         fits
@@ -64,6 +89,26 @@ impl Air {
         self.bytes += weight;
         self.flying += 1;
         weight
+    }
+
+    /// Until answers say how long the line is, it is thought to be so long.
+    pub(super) fn expect(&mut self, round_trip: Duration) {
+        self.expected = Some(round_trip);
+    }
+
+    /// How many may be in the air.
+    fn flights(&self) -> usize {
+        let long = self.fastest.or(self.expected).map_or(0, |fastest| fastest.as_millis() as usize);
+        (long * FLIGHTS_PER_MS).max(FLIGHTS).min(self.flights_max)
+    }
+
+    /// Something failed as others would: half as many at a time from now on, or half of that where it is one of many
+    /// failures.
+    pub(super) fn crash(&mut self, is_one_of_many: bool) {
+        if !is_one_of_many {
+            self.flights_max = self.allowed;
+        }
+        self.flights_max = (self.flights() / 2).max(FLIGHTS_MIN.min(self.allowed));
     }
 
     fn weight(&self, bytes: u64) -> u64 {
@@ -86,8 +131,8 @@ impl Air {
             }
             return;
         }
-        // What opened a connection took a round trip for that.
-        if came.has_connected || came.bytes == 0 {
+        // What opened a connection took a round trip for that, and what a cache had took none.
+        if came.has_connected || came.was_nearby || came.bytes == 0 {
             return;
         }
         let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
@@ -122,7 +167,7 @@ mod tests {
     use super::*;
 
     fn answer(bytes: u64) -> Came {
-        Came { bytes, has_connected: false }
+        Came { bytes, has_connected: false, was_nearby: false }
     }
 
     /// Sends small answers over a line of 50 ms for `seconds`; returns the share of the line that was used in the last
@@ -132,7 +177,7 @@ mod tests {
         const HALF: Duration = Duration::from_millis(25);
         let begun = Instant::now();
         let last = begun + Duration::from_secs(seconds - 1);
-        let (mut air, mut now, mut free_at) = (Air::default(), begun, begun);
+        let (mut air, mut now, mut free_at) = (Air::new(1000), begun, begun);
         let mut flying: VecDeque<(Instant, Instant)> = VecDeque::new();
         let (mut came, mut waited) = (0, Duration::ZERO);
         while now < begun + Duration::from_secs(seconds) {
@@ -161,8 +206,38 @@ mod tests {
     }
 
     #[test]
+    fn a_long_line_takes_more_at_a_time_until_something_fails() {
+        let mut air = Air::new(150);
+        let fill = |air: &mut Air| {
+            let before = air.flying();
+            while air.takes(10) {
+                air.take_off(10);
+            }
+            air.flying() - before
+        };
+        assert_eq!(fill(&mut air), FLIGHTS);
+        // What a cache nearby had does not make the line short.
+        air.land(10, Came { was_nearby: true, ..answer(10) }, Duration::from_millis(1));
+        air.land(10, answer(10), Duration::from_millis(30));
+        assert_eq!(fill(&mut air), 2 + 30 * FLIGHTS_PER_MS - FLIGHTS);
+        air.land(10, answer(10), Duration::from_millis(10));
+        assert_eq!(fill(&mut air), 0, "it is shorter than it seemed");
+        let mut air = Air::new(150);
+        air.expect(Duration::from_millis(25));
+        assert_eq!(fill(&mut air), 25 * FLIGHTS_PER_MS);
+        air.land(0, answer(10), Duration::from_millis(100));
+        assert_eq!(fill(&mut air), 51);
+        for fewer in [75, 37, 18, 9, FLIGHTS_MIN, FLIGHTS_MIN] {
+            air.crash(true);
+            assert_eq!(air.flights(), fewer);
+        }
+        air.crash(false);
+        assert_eq!(air.flights(), 75);
+    }
+
+    #[test]
     fn large_things_fly_beside_small_ones_and_one_always_may() {
-        let mut air = Air::default();
+        let mut air = Air::new(1000);
         assert!(air.takes(100 << 20));
         let weight = air.take_off(100 << 20);
         assert!(air.takes(START_BYTES / 4) && air.takes(100 << 20), "half of the air is left");

@@ -25,6 +25,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const QUEUE_MAX: usize = 4096;
 /// After a failure, nothing is guessed for this time: whoever waits has the line, and the hosts, for themselves.
 const REST: Duration = Duration::from_secs(10);
+/// A failure is held against those that come so long after it.
+const MEMORY: Duration = Duration::from_secs(600);
 /// How long the end of the threads is waited for. They only have to notice.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
@@ -45,7 +47,7 @@ pub(super) enum Done {
 
 impl Done {
     /// It went well, and nothing came over the line for it.
-    pub(super) const WELL: Self = Self::Came(Came { bytes: 0, has_connected: false });
+    pub(super) const WELL: Self = Self::Came(Came { bytes: 0, has_connected: false, was_nearby: false });
 }
 
 /// Runs one errand, or forgets it where the interrupt is cancelled already.
@@ -67,18 +69,20 @@ struct State<E> {
     air: Air,
     interrupt: Interrupt,
     resting_until: Option<Instant>,
+    failed_at: Option<Instant>,
     is_over: bool,
 }
 
-impl<E> Default for State<E> {
-    fn default() -> Self {
+impl<E> State<E> {
+    fn new(limit: usize) -> Self {
         Self {
             queue: Queue::default(),
             threads: 0,
             idle: 0,
-            air: Air::default(),
+            air: Air::new(limit),
             interrupt: Interrupt::default(),
             resting_until: None,
+            failed_at: None,
             is_over: false,
         }
     }
@@ -93,7 +97,7 @@ impl<E: Errand> std::fmt::Debug for Crew<E> {
 impl<E: Errand> Crew<E> {
     /// Prepares; the first errand begins the first thread.
     pub(super) fn new(limit: usize, run: Box<Run<E>>) -> Arc<Self> {
-        let (state, woken, ended) = (Mutex::default(), Condvar::new(), Condvar::new());
+        let (state, woken, ended) = (Mutex::new(State::new(limit)), Condvar::new(), Condvar::new());
         Arc::new(Self { limit, run, state, woken, ended })
     }
 
@@ -126,6 +130,11 @@ impl<E: Errand> Crew<E> {
         drop(state);
         self.woken.notify_one();
         Ok(())
+    }
+
+    /// The line to the host is about so long.
+    pub(super) fn expect(&self, round_trip: Duration) {
+        self.state.lock().air.expect(round_trip);
     }
 
     /// Returns how many bytes may be on their way now.
@@ -216,7 +225,14 @@ impl<E: Errand> Crew<E> {
 /// those that had not begun.
 fn rest<E>(state: &mut State<E>) -> Queue<E> {
     std::mem::take(&mut state.interrupt).cancel();
-    state.resting_until = Some(Instant::now() + REST);
+    let now = Instant::now();
+    // Those that end with the first one are no failures of their own.
+    if state.resting_until.is_none_or(|until| until <= now) {
+        let is_one_of_many = state.failed_at.is_some_and(|before| now - before < MEMORY);
+        state.air.crash(is_one_of_many);
+        state.failed_at = Some(now);
+    }
+    state.resting_until = Some(now + REST);
     std::mem::take(&mut state.queue)
 }
 

@@ -29,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(2);
 const LIST_LIFE: Duration = Duration::from_secs(60);
 /// Lists that wait at a time; the oldest goes.
 const LISTS_MAX: usize = 16;
+/// Connections that are opened with the first guess; further ones as they are needed.
+const CONNECTIONS_AHEAD: usize = 48;
 /// Guesses that are looked at each time that there may be room.
 const LOOKED_AT_MAX: usize = 512;
 
@@ -137,7 +139,10 @@ impl Shared {
         }
         if !self.is_connected.swap(true, Ordering::Relaxed) {
             // What follows shall not wait for connections one by one.
-            self.cache.origin().connect_ahead(self.settings.requests);
+            self.connect_ahead(CONNECTIONS_AHEAD);
+            if let Some(round_trip) = self.cache.origin().connect_time() {
+                self.crew.expect(round_trip);
+            }
         }
         self.crew.push(lane, errand).inspect_err(|errand| self.forget(errand))
     }
@@ -278,10 +283,17 @@ impl Shared {
         object.read_all(want.content_limit()).map(Some)
     }
 
+    fn connect_ahead(&self, count: usize) {
+        self.cache.origin().connect_ahead(count.min(self.settings.requests));
+    }
+
     /// Has all of `errands` done, in their order: those for which there is no room now when there is.
     pub(super) fn list(&self, lane: Lane, errands: VecDeque<Errand>) {
         if errands.is_empty() {
             return;
+        }
+        if errands.len() > CONNECTIONS_AHEAD {
+            self.connect_ahead(errands.len());
         }
         let mut lists = self.lists.lock();
         if lists.len() >= LISTS_MAX {

@@ -1,7 +1,7 @@
 //! Packs: many small files for one request, where the publisher made them (docs/format-packs.md).
 //!
 //! Owns which packs are asked for: that of a file that is waited for; the next ones of its kind once half of a pack was
-//! read, or a third pack is met by somebody who reads most of what comes, twice as many each time; what a publisher made
+//! read, or a second pack is met by somebody who reads on in what comes, twice as many each time; what a publisher made
 //! for a trigger; and what holds at least half of a list. A table is read once for each catalog in which
 //! something is waited for, and is a hint: members count by their own hash, whatever it says.
 //!
@@ -41,8 +41,8 @@ const MISSED_MAX: usize = 32;
 const IN_ADVANCE_BYTES: u64 = 512 << 10;
 const FOR_EACH_READ: u64 = 4;
 /// Who meets so many packs, and read so many files for each of them, is not done with a few.
-const MET_MIN: u32 = 3;
-const READ_OF_EACH: u32 = 3;
+const MET_MIN: u32 = 2;
+const READ_OF_EACH: u32 = 2;
 /// Fewer files of a list come as fast alone.
 const WANTED_MIN: usize = 3;
 /// Packs that follow one another are asked for up to this number at a time.
@@ -128,8 +128,14 @@ impl Packed {
         let mut progress = self.progress.lock();
         let met = progress.met.entry(self.kind(index, number)).or_default();
         met.0 += 1;
-        let reads_most = met.0 >= MET_MIN && met.1 >= met.0 * READ_OF_EACH;
-        if reads_most { self.next(index, number, &mut progress) } else { Vec::new() }
+        let (packs, files) = *met;
+        let reads_most = packs >= MET_MIN && files >= packs * READ_OF_EACH;
+        if !reads_most {
+            return Vec::new();
+        }
+        // In no order, each further pack is as likely to be next.
+        progress.next = progress.next.max(packs * 2);
+        self.next(index, number, &mut progress)
     }
 
     /// Returns the packs of the same kind after one, then those before it, that were not asked for: twice as many as the

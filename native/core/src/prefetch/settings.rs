@@ -51,7 +51,7 @@ impl Default for PrefetchSettings {
             packs: true,
             bundles: true,
             budget_bytes: 2 << 20,
-            requests: 48,
+            requests: 192,
         }
     }
 }

@@ -58,7 +58,7 @@ impl FileTransport {
             let reason = format!("it ended after {copied} of {length} bytes");
             return Err(Failure::unreachable(FailureClass::ShortTransfer, &path, reason));
         }
-        Ok(Fetched { length, base_url: target.base_url.clone(), has_connected: false })
+        Ok(Fetched { length, base_url: target.base_url.clone(), has_connected: false, was_nearby: false })
     }
 
     fn copy(

@@ -74,7 +74,7 @@ impl Default for HttpOptions {
             low_speed_limit: 1024,
             deadline: Duration::from_secs(3600),
             follow_redirects: false,
-            parallel_requests: 64,
+            parallel_requests: 256,
             long_line: Duration::from_millis(20),
             // Sites filter their logs and shape their proxies by the reference client's name.
             user_agent: format!("cvmfs Fuse 2.12.0 nearfs/{}", env!("CARGO_PKG_VERSION")),
@@ -91,7 +91,7 @@ impl Default for HttpOptions {
 pub struct HttpTransport {
     pub(super) options: HttpOptions,
     pub(super) timeouts: Arc<Timeouts>,
-    pub(super) pool: Pool,
+    pub(super) pool: Arc<Pool>,
     pub(super) lines: Lines,
     resolver: Arc<Resolver>,
     connector: Connector,
@@ -125,7 +125,7 @@ impl HttpTransport {
         Self {
             options,
             timeouts,
-            pool: Pool::default(),
+            pool: Arc::default(),
             lines: Lines::default(),
             resolver,
             connector,
@@ -179,8 +179,9 @@ impl HttpTransport {
             if status.is_success() {
                 self.lines.answered(&answer.endpoint, answer.response.headers());
                 let has_connected = answer.has_connected;
+                let was_nearby = verdict::is_of_a_cache(answer.response.headers());
                 let length = self.stream(&uri, &target.proxy, answer, request, sink, &mut pace).await.map_err(blame)?;
-                return Ok(Fetched { length, base_url: target.base_url.clone(), has_connected });
+                return Ok(Fetched { length, base_url: target.base_url.clone(), has_connected, was_nearby });
             }
             let next = verdict::redirect(&uri, &answer.response);
             self.drain(answer, &mut pace).await;
@@ -366,6 +367,11 @@ impl Transport for HttpTransport {
                 self.pool.put(&endpoint, connection);
             }
         })
+    }
+
+    fn connect_time(&self, target: &Target) -> Option<Duration> {
+        let endpoint = verdict::endpoint(&target.base_url.parse().ok()?, &target.proxy).ok()?;
+        self.lines.connect_time(&endpoint)
     }
 
     fn counters(&self) -> &Counters {

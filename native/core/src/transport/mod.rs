@@ -42,6 +42,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -156,6 +157,8 @@ pub struct Fetched {
     pub base_url: Arc<str>,
     /// A connection was opened for it, which took a round trip of its own.
     pub has_connected: bool,
+    /// A cache on the way had it: nothing of it came over the line to the host.
+    pub was_nearby: bool,
 }
 
 /// Moves the bytes stored under one key of one host into a sink, once.
@@ -181,6 +184,11 @@ pub trait Transport: Send + Sync + Debug {
     /// long. Nobody waits for it, and its failures are nobody's.
     fn connect_ahead<'a>(&'a self, _target: &'a Target, _count: usize) -> BoxFuture<'a, ()> {
         Box::pin(async {})
+    }
+
+    /// Returns how long it takes to connect to where requests to `target` go, if one did: a round trip or two.
+    fn connect_time(&self, _target: &Target) -> Option<Duration> {
+        None
     }
 
     /// Returns the counters that every attempt is counted in.

@@ -128,6 +128,11 @@ impl Origin {
         self.runtime.spawn(async move { transport.connect_ahead(&attempt.target, count).await });
     }
 
+    /// Returns how long it takes to connect to the host in use, or to the proxy before it, if that was ever done.
+    pub fn connect_time(&self) -> Option<Duration> {
+        self.transport.connect_time(&self.route.lock().next_attempt(b"")?.target)
+    }
+
     /// Fetches `request` into `sink` and blocks until it is done or has failed.
     pub fn fetch(&self, request: &Request, sink: &mut (dyn Sink + Send)) -> Result<Fetched> {
         self.blocking(self.fetch_async(request, sink))?

@@ -74,7 +74,12 @@ impl Lines {
 
     /// Says whether connecting is known to take so long.
     pub(super) fn is_long(&self, endpoint: &Endpoint, long: Duration) -> bool {
-        self.known.lock().get(endpoint).is_some_and(|line| line.connect >= long)
+        self.connect_time(endpoint).is_some_and(|connect| connect >= long)
+    }
+
+    /// Returns the shortest time that it took to connect.
+    pub(super) fn connect_time(&self, endpoint: &Endpoint) -> Option<Duration> {
+        self.known.lock().get(endpoint).map(|line| line.connect)
     }
 
     fn is_worth_parts(&self, endpoint: &Endpoint, long: Duration) -> bool {
@@ -150,7 +155,8 @@ impl HttpTransport {
         }
         match total {
             Some(known) if known == written => {
-                Ok(Some(Fetched { length: written, base_url: target.base_url.clone(), has_connected: true }))
+                let base_url = target.base_url.clone();
+                Ok(Some(Fetched { length: written, base_url, has_connected: true, was_nearby: false }))
             }
             _ => Err(not_one_file(uri)),
         }

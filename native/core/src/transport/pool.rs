@@ -8,14 +8,17 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::connect::{Connection, Endpoint};
 
-/// More idle connections to one host are closed.
-const MAX_IDLE_PER_HOST: usize = 64;
+/// More idle connections to one host are closed: at once, and when nobody took them for a while.
+const MAX_IDLE_PER_HOST: usize = 256;
+const MAX_KEPT_PER_HOST: usize = 64;
+const SURPLUS_TIME: Duration = Duration::from_secs(5);
 /// A connection idle for longer may have been forgotten by a box on the way, which would show only as a time-out.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
 
@@ -27,12 +30,19 @@ struct Idle {
 /// The kept connections.
 #[derive(Default)]
 pub(super) struct Pool {
-    idle: Mutex<HashMap<Endpoint, Vec<Idle>>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    by_endpoint: HashMap<Endpoint, Vec<Idle>>,
+    /// Somebody closes the surplus after a while.
+    is_watched: bool,
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pool({} idle)", self.idle.lock().values().map(Vec::len).sum::<usize>())
+        write!(f, "Pool({} idle)", self.kept.lock().by_endpoint.values().map(Vec::len).sum::<usize>())
     }
 }
 
@@ -45,8 +55,8 @@ impl Pool {
         is_address: impl Fn(IpAddr) -> bool,
         spare: usize,
     ) -> Option<Connection> {
-        let mut idle = self.idle.lock();
-        let kept = idle.get_mut(endpoint)?;
+        let mut pool = self.kept.lock();
+        let kept = pool.by_endpoint.get_mut(endpoint)?;
         if kept.len() <= spare {
             return None;
         }
@@ -60,22 +70,48 @@ impl Pool {
 
     /// Returns how many connections are kept for `endpoint`.
     pub(super) fn idle(&self, endpoint: &Endpoint) -> usize {
-        self.idle.lock().get(endpoint).map_or(0, Vec::len)
+        self.kept.lock().by_endpoint.get(endpoint).map_or(0, Vec::len)
     }
 
-    /// Keeps a connection for the next request.
-    pub(super) fn put(&self, endpoint: &Endpoint, connection: Connection) {
-        let mut idle = self.idle.lock();
-        let kept = idle.entry(endpoint.clone()).or_default();
+    /// Keeps a connection for the next request. What many requests at a time left is closed when they are over.
+    pub(super) fn put(self: &Arc<Self>, endpoint: &Endpoint, connection: Connection) {
+        let mut pool = self.kept.lock();
+        let kept = pool.by_endpoint.entry(endpoint.clone()).or_default();
         if kept.len() >= MAX_IDLE_PER_HOST {
             // The oldest goes: it is the first that the other side would close.
             kept.remove(0);
         }
         kept.push(Idle { connection, since: Instant::now() });
+        if kept.len() > MAX_KEPT_PER_HOST && !std::mem::replace(&mut pool.is_watched, true) {
+            let pool = Arc::downgrade(self);
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(SURPLUS_TIME).await;
+                    if pool.upgrade().is_none_or(|pool| pool.trim()) {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+
+    /// Closes surplus connections that nobody took for a while; says whether none is left.
+    fn trim(&self) -> bool {
+        let mut pool = self.kept.lock();
+        let mut is_done = true;
+        for kept in pool.by_endpoint.values_mut() {
+            // The most recently used one is last.
+            let surplus = kept.len().saturating_sub(MAX_KEPT_PER_HOST);
+            let old = kept.iter().take(surplus).take_while(|idle| idle.since.elapsed() >= SURPLUS_TIME).count();
+            kept.drain(..old);
+            is_done &= surplus == old;
+        }
+        pool.is_watched = !is_done;
+        is_done
     }
 
     /// Closes all idle connections to `endpoint`.
     pub(super) fn forget(&self, endpoint: &Endpoint) {
-        self.idle.lock().remove(endpoint);
+        self.kept.lock().by_endpoint.remove(endpoint);
     }
 }

@@ -1,6 +1,7 @@
 //! Chooses the transport by the scheme of a host's base URL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::counters::Counters;
 use super::failure::{Failure, FailureClass};
@@ -55,6 +56,11 @@ impl Transport for SchemeTransport {
             Some("http" | "https") => self.http.connect_ahead(target, count),
             _ => Box::pin(async {}),
         }
+    }
+
+    fn connect_time(&self, target: &Target) -> Option<Duration> {
+        let scheme = target.base_url.split_once("://").map(|(scheme, _)| scheme);
+        matches!(scheme, Some("http" | "https")).then(|| self.http.connect_time(target)).flatten()
     }
 
     fn counters(&self) -> &Counters {

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_RANGE, LOCATION};
+use hyper::header::{AGE, CONTENT_RANGE, HeaderMap, LOCATION};
 use hyper::{Response, StatusCode, Uri};
 
 use super::connect::Endpoint;
@@ -67,6 +67,15 @@ pub(super) fn is_by_proxy(response: &Response<Incoming>) -> bool {
     let status = response.status();
     let of_host = status.is_server_error() || matches!(status.as_u16(), 400 | 404 | 429);
     told || headers.contains_key("x-squid-error") || !of_host
+}
+
+/// Says whether an answer was kept by a cache on the way: it has an age, or says that it was a hit.
+pub(super) fn is_of_a_cache(headers: &HeaderMap) -> bool {
+    let age = headers.get(AGE).and_then(|value| value.to_str().ok());
+    let is_old = age.and_then(|age| age.trim().parse::<u64>().ok()).is_some_and(|seconds| seconds > 0);
+    // Squid and most networks of caches say `HIT`, alone or with more about it.
+    let told = headers.get("x-cache").and_then(|value| value.to_str().ok());
+    is_old || told.is_some_and(|told| told.to_ascii_uppercase().contains("HIT"))
 }
 
 /// Puts a failed transfer on the proxy's account where there is one: it is who did not deliver.
