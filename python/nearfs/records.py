@@ -206,7 +206,10 @@ class Network(TypedDict):
 
 
 class Prefetch(TypedDict):
-    """What is fetched before it is asked for; `requests` are those that are under way at a time."""
+    """What is fetched before it is asked for.
+
+    `requests` are those that are under way at a time, `bundle_requests` those of bundles among them.
+    """
 
     neighbours: bool
     catalogs: bool
@@ -216,6 +219,7 @@ class Prefetch(TypedDict):
     bundles: bool
     budget_bytes: int
     requests: int
+    bundle_requests: int
 
 
 class MountRequest(TypedDict):

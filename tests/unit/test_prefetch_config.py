@@ -40,7 +40,7 @@ def states(found: Prefetch) -> dict[str, bool]:
 
 def test_everything_is_on_by_default() -> None:
     found = prefetch.read(settings_of())
-    assert (found["budget_bytes"], found["requests"]) == (2 << 20, 192)
+    assert (found["budget_bytes"], found["requests"], found["bundle_requests"]) == (2 << 20, 192, 192)
     assert states(found) == dict.fromkeys(MECHANISMS, True)
 
 
@@ -57,11 +57,18 @@ def test_each_mechanism_has_its_switch(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("BUDGET", "-1"), ("BUDGET", "much"), ("REQUESTS", "0"), ("REQUESTS", "64")]
+    ("name", "value"), [("BUDGET", "-1"), ("BUDGET", "much"), ("REQUESTS", "0"), ("REQUESTS", "193")]
 )
 def test_a_limit_that_cannot_be_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(InvalidInput, match=f"NEARFS_PREFETCH_{name}={value} in /etc/x.conf"):
         prefetch.read(settings_of(**{f"NEARFS_PREFETCH_{name}": value}))
+
+
+def test_bundles_have_what_guesses_have_unless_it_is_stated() -> None:
+    assert prefetch.read(settings_of(NEARFS_PREFETCH_REQUESTS="20"))["bundle_requests"] == 20
+    assert prefetch.read(settings_of(CVMFS_BUNDLE_POOL_SIZE="8"))["bundle_requests"] == 8
+    with pytest.raises(InvalidInput, match=r"CVMFS_BUNDLE_POOL_SIZE=none in /etc/x\.conf"):
+        prefetch.read(settings_of(CVMFS_BUNDLE_POOL_SIZE="none"))
 
 
 def test_the_page_names_the_parameters_of_the_code_with_their_defaults() -> None:

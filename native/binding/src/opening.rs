@@ -62,6 +62,7 @@ struct PrefetchRequest {
     bundles: bool,
     budget_bytes: u64,
     requests: usize,
+    bundle_requests: usize,
 }
 
 impl PrefetchRequest {
@@ -75,6 +76,7 @@ impl PrefetchRequest {
             bundles: self.bundles,
             budget_bytes: self.budget_bytes,
             requests: self.requests,
+            bundle_requests: self.bundle_requests,
         }
     }
 }

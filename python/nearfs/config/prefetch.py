@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 DEFAULT_BUDGET_MIB = 2
 DEFAULT_REQUESTS = 192
 _MAX_BUDGET_MIB = 1 << 20
-# The connections of a client; demand requests have the rest.
+# Of the 256 requests of a client that are under way at a time; who waits has the rest.
 _MAX_REQUESTS = 192
+# A site may have set for other clients what means no bound here.
+_MAX_BUNDLE_REQUESTS = 1 << 20
 
 
 def read(settings: Settings) -> Prefetch:
@@ -27,6 +29,7 @@ def read(settings: Settings) -> Prefetch:
     `NEARFS_PREFETCH=no` switches everything off. So does the mode for publishers, who read what is beside them.
     """
     is_on = not settings.is_off("NEARFS_PREFETCH") and not settings.is_on("CVMFS_SERVER_CACHE_MODE")
+    requests = values.integer(settings, "NEARFS_PREFETCH_REQUESTS", DEFAULT_REQUESTS, 1, _MAX_REQUESTS)
     budget_mib = values.integer(settings, "NEARFS_PREFETCH_BUDGET", DEFAULT_BUDGET_MIB, 0, _MAX_BUDGET_MIB)
     return {
         "neighbours": is_on and not settings.is_off("NEARFS_PREFETCH_NEIGHBOURS"),
@@ -37,5 +40,7 @@ def read(settings: Settings) -> Prefetch:
         # Off unless it is set, in the reference client; here a publisher's word is taken unless somebody objects.
         "bundles": is_on and not settings.is_off("CVMFS_PREFETCH_FILEBUNDLES"),
         "budget_bytes": budget_mib << 20,
-        "requests": values.integer(settings, "NEARFS_PREFETCH_REQUESTS", DEFAULT_REQUESTS, 1, _MAX_REQUESTS),
+        "requests": requests,
+        # The reference client opens eight connections where nobody says; here bundles have what all guesses have.
+        "bundle_requests": values.integer(settings, "CVMFS_BUNDLE_POOL_SIZE", requests, 1, _MAX_BUNDLE_REQUESTS),
     }

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use crate::cache::Came;
 
-/// In the air at first, and at least: about what 100 Mbit/s carry in 30 ms, 10 Mbit/s in 40 ms.
+/// In the air at first, about what 100 Mbit/s carry in 30 ms; and at least.
 const START_BYTES: u64 = 384 << 10;
-const MIN_BYTES: u64 = 48 << 10;
+const MIN_BYTES: u64 = 8 << 10;
 /// And at most: what 500 Mbit/s carry in 100 ms.
 const MAX_BYTES: u64 = 6 << 20;
 /// A large object weighs no more: its transport keeps about that much of it under way. Nor more than half of what there is
@@ -36,8 +36,10 @@ const FLIGHTS: usize = 48;
 const FLIGHTS_PER_MS: usize = 4;
 /// After failures, no fewer than these.
 const FLIGHTS_MIN: usize = 8;
-/// What a server and two schedulers may take without a queue.
-const JITTER: Duration = Duration::from_millis(8);
+/// An answer may wait for such a part of a round trip, and for what a server and two schedulers take without a queue:
+/// whoever asks for something beside guesses hardly notices.
+const WAIT_OF_ROUND_TRIP: u32 = 20;
+const JITTER: Duration = Duration::from_millis(2);
 
 /// The bytes in the air, and how many may be.
 #[derive(Debug)]
@@ -137,7 +139,8 @@ impl Air {
         }
         let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
         self.fastest = Some(fastest);
-        let (allowed, waited) = ((fastest / 4 + JITTER).as_secs_f64(), took.saturating_sub(fastest).as_secs_f64());
+        let (allowed, waited) =
+            ((fastest / WAIT_OF_ROUND_TRIP + JITTER).as_secs_f64(), took.saturating_sub(fastest).as_secs_f64());
         // From a gain of all that came to a loss of as much.
         let gain = (1.0 - waited / allowed).max(-1.0);
         let pace = if self.is_known { KNOWN_PACE } else { 1.0 };

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::air::Air;
+use super::ledger::Mechanism;
 use super::queue::{Lane, Queue};
 use crate::cache::Came;
 use crate::transport::Interrupt;
@@ -56,6 +57,8 @@ pub(super) type Run<E> = dyn Fn(E, &Interrupt) -> Done + Send + Sync;
 /// The threads and their queue.
 pub(super) struct Crew<E: Errand> {
     limit: usize,
+    /// Errands of bundles at a time.
+    bundles_max: usize,
     run: Box<Run<E>>,
     state: Mutex<State<E>>,
     woken: Condvar,
@@ -64,6 +67,8 @@ pub(super) struct Crew<E: Errand> {
 
 struct State<E> {
     queue: Queue<E>,
+    /// Errands of bundles that are being run.
+    bundles: usize,
     threads: usize,
     idle: usize,
     air: Air,
@@ -77,6 +82,7 @@ impl<E> State<E> {
     fn new(limit: usize) -> Self {
         Self {
             queue: Queue::default(),
+            bundles: 0,
             threads: 0,
             idle: 0,
             air: Air::new(limit),
@@ -96,9 +102,9 @@ impl<E: Errand> std::fmt::Debug for Crew<E> {
 
 impl<E: Errand> Crew<E> {
     /// Prepares; the first errand begins the first thread.
-    pub(super) fn new(limit: usize, run: Box<Run<E>>) -> Arc<Self> {
+    pub(super) fn new(limit: usize, bundles_max: usize, run: Box<Run<E>>) -> Arc<Self> {
         let (state, woken, ended) = (Mutex::new(State::new(limit)), Condvar::new(), Condvar::new());
-        Arc::new(Self { limit, run, state, woken, ended })
+        Arc::new(Self { limit, bundles_max, run, state, woken, ended })
     }
 
     /// Says whether errands are taken now.
@@ -163,12 +169,13 @@ impl<E: Errand> Crew<E> {
             }
         }
         let _ends = Ends(self);
-        while let Some((errand, weight, interrupt)) = self.next() {
+        while let Some((mechanism, errand, weight, interrupt)) = self.next() {
             let took_off = Instant::now();
             let done = (self.run)(errand, &interrupt);
             let came = if let Done::Came(came) = done { came } else { Came::default() };
             let mut state = self.state.lock();
             state.air.land(weight, came, took_off.elapsed());
+            state.bundles -= usize::from(mechanism == Mechanism::Bundles);
             let given_up = if done == Done::Failed { rest(&mut state) } else { Queue::default() };
             drop(state);
             self.woken.notify_one();
@@ -180,21 +187,23 @@ impl<E: Errand> Crew<E> {
     fn forget(&self, mut errands: Queue<E>) {
         let interrupt = Interrupt::new();
         interrupt.cancel();
-        while let Some(errand) = errands.pop() {
+        while let Some((_, errand)) = errands.pop(|_| true) {
             (self.run)(errand, &interrupt);
         }
     }
 
     /// Returns the next errand that may be run, and its weight; nothing when there was none for a while, and at the end.
-    fn next(&self) -> Option<(E, u64, Interrupt)> {
+    fn next(&self) -> Option<(Mechanism, E, u64, Interrupt)> {
         let mut state = self.state.lock();
         loop {
             if state.is_over {
                 return None;
             }
             let now = Instant::now();
-            let State { queue, air, .. } = &mut *state;
-            let wake_at = match queue.front() {
+            let State { queue, air, bundles, .. } = &mut *state;
+            let has_enough = *bundles >= self.bundles_max;
+            let may = |mechanism| mechanism != Mechanism::Bundles || !has_enough;
+            let wake_at = match queue.front(may) {
                 Some((errand, begins_at)) if air.takes(errand.bytes()) => {
                     if begins_at <= now {
                         None
@@ -205,11 +214,12 @@ impl<E: Errand> Crew<E> {
                 _ => Some(now + IDLE),
             };
             let Some(wake_at) = wake_at else {
-                let errand = state.queue.pop()?;
+                let (mechanism, errand) = state.queue.pop(may)?;
                 let weight = state.air.take_off(errand.bytes());
+                state.bundles += usize::from(mechanism == Mechanism::Bundles);
                 // Whoever waits for the moment when an errand may begin heard of several: it passes that on.
                 self.woken.notify_one();
-                return Some((errand, weight, state.interrupt.clone()));
+                return Some((mechanism, errand, weight, state.interrupt.clone()));
             };
             state.idle += 1;
             let is_late = self.woken.wait_until(&mut state, wake_at).timed_out();
@@ -272,7 +282,7 @@ mod tests {
             count.fetch_sub(1, Ordering::SeqCst);
             Done::Failed
         };
-        (Crew::new(limit, Box::new(run)), flying)
+        (Crew::new(limit, 2, Box::new(run)), flying)
     }
 
     #[test]
@@ -284,6 +294,19 @@ mod tests {
         crew.stop();
         assert_eq!((crew.state.lock().threads, flying.load(Ordering::SeqCst)), (0, 0));
         assert!(crew.push(LANE, Bytes(10)).is_err() && !crew.is_ready());
+    }
+
+    #[test]
+    fn bundles_have_a_bound_of_their_own() {
+        let (crew, flying) = patient(5);
+        let bundles = (Mechanism::Bundles, 1, 1);
+        assert!((0..4).all(|_| crew.push(bundles, Bytes(10)).is_ok()));
+        wait_for(|| flying.load(Ordering::SeqCst) == 2);
+        assert!(crew.push(LANE, Bytes(10)).is_ok());
+        wait_for(|| flying.load(Ordering::SeqCst) == 3);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!((flying.load(Ordering::SeqCst), crew.state.lock().queue.len()), (3, 2));
+        crew.stop();
     }
 
     #[test]
@@ -307,7 +330,7 @@ mod tests {
             }
             Done::Failed
         };
-        let crew = Crew::new(2, Box::new(run));
+        let crew = Crew::new(2, 2, Box::new(run));
         assert!(crew.push(LANE, Bytes(2)).is_ok());
         wait_for(|| asked.load(Ordering::SeqCst) == 1);
         assert!(crew.push(LANE, Bytes(1)).is_ok());

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::crew::{self, Crew, Done};
 use super::ledger::{Ledger, Mechanism};
+use super::lists::Recent;
 use super::packs::Packs;
 use super::queue::Lane;
 use super::settings::PrefetchSettings;
@@ -92,6 +93,8 @@ pub(super) struct Shared {
     pub(super) cache: Arc<ObjectCache>,
     pub(super) ledger: Mutex<Ledger>,
     pub(super) packs: Mutex<Packs>,
+    /// Triggers whose bundles were followed.
+    pub(super) triggers: Mutex<Recent>,
     pub(super) crew: Arc<Crew<Errand>>,
     lists: Mutex<Vec<List>>,
     is_connected: AtomicBool,
@@ -105,9 +108,10 @@ impl Shared {
                 weak.upgrade().map_or(Done::Failed, |shared| shared.run(errand, interrupt))
             };
             Self {
-                crew: Crew::new(settings.requests, Box::new(run)),
+                crew: Crew::new(settings.requests, settings.bundle_requests.max(1), Box::new(run)),
                 ledger: Mutex::new(Ledger::new(settings.budget_bytes)),
                 packs: Mutex::default(),
+                triggers: Mutex::default(),
                 lists: Mutex::default(),
                 is_connected: AtomicBool::new(false),
                 fqrn: fqrn.to_owned(),

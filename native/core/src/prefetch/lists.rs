@@ -74,6 +74,13 @@ impl Recent {
         }
         true
     }
+
+    /// Has an entry be new the next time that it is met.
+    pub(super) fn forget(&mut self, entry: (u64, u32)) {
+        if self.known.remove(&entry) {
+            self.order.retain(|known| *known != entry);
+        }
+    }
 }
 
 /// Where a path leads.
@@ -95,8 +102,9 @@ impl Shared {
     /// Reads the specification in `specification`, which is beside the trigger in `row`, and follows it; returns at once.
     pub(super) fn follow_bundle(&self, tree: &Arc<CatalogTree>, view: &View, row: RowId, specification: RowId) {
         let (tree, view) = (Arc::clone(tree), view.clone());
-        let lane = (Mechanism::Bundles, catalog_key(&view), row.0);
-        self.work(lane, 0, move |shared, interrupt| {
+        let entry = (catalog_key(&view), row.0);
+        let lane = (Mechanism::Bundles, entry.0, entry.1);
+        let is_taken = self.work(lane, 0, move |shared, interrupt| {
             let trigger = view.path(row);
             // Names in packs are those of the repository, wherever its root is bound.
             let key = PackKey::of_trigger(&view.index.path(row));
@@ -113,6 +121,8 @@ impl Shared {
                 Ok(None) => return Done::WELL,
                 Err(error) => {
                     tracing::debug!(%error, %trigger, "the bundle of a file was not to be had");
+                    // Whoever opens the file next has it looked for again.
+                    shared.triggers.lock().forget(entry);
                     return Done::Failed;
                 }
             };
@@ -128,6 +138,9 @@ impl Shared {
                 }
             }
         });
+        if !is_taken {
+            self.triggers.lock().forget(entry);
+        }
     }
 
     /// Looks up a list's paths and has fetched what they lead to: first what is in catalogs that are at hand.
@@ -252,5 +265,22 @@ fn wants_of(view: &View, row: RowId, offsets: Option<&[u64]>) -> Vec<Want> {
         }
         Ok(content) => guessable(content).into_iter().collect(),
         Err(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_met_is_new_again_when_it_is_forgotten_or_long_ago() {
+        let mut recent = Recent::default();
+        assert!(recent.is_new((1, 0)) && !recent.is_new((1, 0)) && recent.is_new((1, 1)));
+        recent.forget((1, 0));
+        recent.forget((7, 7));
+        assert!(recent.is_new((1, 0)) && !recent.is_new((1, 1)));
+        (0..RECENT_MAX as u32).for_each(|row| assert!(recent.is_new((2, row))));
+        assert!(recent.is_new((1, 1)));
+        assert_eq!((recent.order.len(), recent.known.len()), (RECENT_MAX, RECENT_MAX));
     }
 }

@@ -59,8 +59,6 @@ struct Planners {
     files: Neighbours,
     mountpoints: Neighbours,
     namesakes: namesakes::Namesakes,
-    /// Triggers whose bundles were followed.
-    triggers: lists::Recent,
 }
 
 impl Prefetcher {
@@ -97,7 +95,7 @@ impl Prefetcher {
             return;
         }
         let Some(specification) = specification_of(view, row) else { return };
-        if self.planners.lock().triggers.is_new((catalog_key(view), row.0)) {
+        if self.shared.triggers.lock().is_new((catalog_key(view), row.0)) {
             self.shared.follow_bundle(tree, view, row, specification);
         }
     }

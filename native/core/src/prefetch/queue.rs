@@ -45,20 +45,22 @@ impl<T> Queue<T> {
         self.length += 1;
     }
 
-    /// Returns what is to be fetched next, and when it may begin.
-    pub(super) fn front(&self) -> Option<(&T, Instant)> {
-        self.lanes.last()?.1.front().map(|(errand, begins_at)| (errand, *begins_at))
+    /// Returns what is to be fetched next from lanes of these mechanisms, and when it may begin.
+    pub(super) fn front(&self, may: impl Fn(Mechanism) -> bool) -> Option<(&T, Instant)> {
+        let (_, lane) = self.lanes.iter().rfind(|((mechanism, ..), _)| may(*mechanism))?;
+        lane.front().map(|(errand, begins_at)| (errand, *begins_at))
     }
 
-    /// Takes what is to be fetched next.
-    pub(super) fn pop(&mut self) -> Option<T> {
-        let (_, lane) = self.lanes.last_mut()?;
-        let (errand, _) = lane.pop_front()?;
+    /// Takes what is to be fetched next from lanes of these mechanisms, and says whose it is.
+    pub(super) fn pop(&mut self, may: impl Fn(Mechanism) -> bool) -> Option<(Mechanism, T)> {
+        let at = self.lanes.iter().rposition(|((mechanism, ..), _)| may(*mechanism))?;
+        let ((mechanism, ..), lane) = &mut self.lanes[at];
+        let (mechanism, (errand, _)) = (*mechanism, lane.pop_front()?);
         if lane.is_empty() {
-            self.lanes.pop();
+            self.lanes.remove(at);
         }
         self.length -= 1;
-        Some(errand)
+        Some((mechanism, errand))
     }
 }
 
@@ -67,7 +69,7 @@ mod tests {
     use super::*;
 
     fn sizes(queue: &mut Queue<u32>) -> Vec<u32> {
-        std::iter::from_fn(|| queue.pop()).collect()
+        std::iter::from_fn(|| queue.pop(|_| true)).map(|(_, size)| size).collect()
     }
 
     #[test]
@@ -77,9 +79,23 @@ mod tests {
         for (row, size) in [(1, 10), (1, 11), (2, 20), (3, 30), (2, 21)] {
             queue.push(lane(row), size, Instant::now());
         }
-        assert_eq!((queue.len(), queue.front().map(|(size, _)| *size)), (5, Some(20)));
+        assert_eq!((queue.len(), queue.front(|_| true).map(|(size, _)| *size)), (5, Some(20)));
         assert_eq!(sizes(&mut queue), [20, 21, 30, 10, 11]);
-        assert_eq!((queue.len(), queue.pop().is_none()), (0, true));
+        assert_eq!((queue.len(), queue.pop(|_| true).is_none()), (0, true));
+    }
+
+    #[test]
+    fn a_mechanism_that_has_enough_lets_others_pass() {
+        let mut queue = Queue::default();
+        for (mechanism, size) in [(Mechanism::Neighbours, 1), (Mechanism::Bundles, 2), (Mechanism::Bundles, 3)] {
+            queue.push((mechanism, 1, 1), size, Instant::now());
+        }
+        let others = |mechanism| mechanism != Mechanism::Bundles;
+        assert_eq!(queue.front(others).map(|(size, _)| *size), Some(1));
+        assert_eq!(queue.pop(others), Some((Mechanism::Neighbours, 1)));
+        assert!(queue.front(others).is_none());
+        assert_eq!((queue.pop(others), queue.len()), (None, 2));
+        assert_eq!(sizes(&mut queue), [2, 3]);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct PrefetchSettings {
     pub budget_bytes: u64,
     /// Guesses that are asked for at the same time (`NEARFS_PREFETCH_REQUESTS`).
     pub requests: usize,
+    /// The same for what bundles name (`CVMFS_BUNDLE_POOL_SIZE`).
+    pub bundle_requests: usize,
 }
 
 impl PrefetchSettings {
@@ -32,6 +34,7 @@ impl PrefetchSettings {
         bundles: false,
         budget_bytes: 0,
         requests: 0,
+        bundle_requests: 0,
     };
 
     /// Says whether any guess is made.
@@ -52,6 +55,7 @@ impl Default for PrefetchSettings {
             bundles: true,
             budget_bytes: 2 << 20,
             requests: 192,
+            bundle_requests: 192,
         }
     }
 }
