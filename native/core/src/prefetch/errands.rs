@@ -143,7 +143,7 @@ impl Shared {
         }
         if !self.is_connected.swap(true, Ordering::Relaxed) {
             // What follows shall not wait for connections one by one.
-            self.connect_ahead(CONNECTIONS_AHEAD);
+            self.cache.origin().connect_ahead(CONNECTIONS_AHEAD.min(self.settings.requests));
             if let Some(round_trip) = self.cache.origin().connect_time() {
                 self.crew.expect(round_trip);
             }
@@ -287,17 +287,10 @@ impl Shared {
         object.read_all(want.content_limit()).map(Some)
     }
 
-    fn connect_ahead(&self, count: usize) {
-        self.cache.origin().connect_ahead(count.min(self.settings.requests));
-    }
-
     /// Has all of `errands` done, in their order: those for which there is no room now when there is.
     pub(super) fn list(&self, lane: Lane, errands: VecDeque<Errand>) {
         if errands.is_empty() {
             return;
-        }
-        if errands.len() > CONNECTIONS_AHEAD {
-            self.connect_ahead(errands.len());
         }
         let mut lists = self.lists.lock();
         if lists.len() >= LISTS_MAX {
