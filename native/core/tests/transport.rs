@@ -336,6 +336,36 @@ fn no_more_requests_are_in_flight_than_allowed() {
     assert_eq!(origin.counters().requests, 40);
 }
 
+#[test]
+fn what_many_requests_at_a_time_left_is_closed_when_they_are_over() {
+    const MANY: usize = 100;
+    // Each waits for all others, so that each has a connection of its own.
+    let all = Arc::new(std::sync::Barrier::new(MANY));
+    let script = move |asked: &Asked| {
+        if asked.target != "/last" {
+            all.wait();
+        }
+        Reply::Body(vec![7])
+    };
+    let host = ScriptedHost::start(script).unwrap();
+    let runtime = runtime();
+    let origin = origin(&runtime, &[&host.url()], LONG);
+    std::thread::scope(|scope| {
+        for n in 0..MANY {
+            let origin = &origin;
+            scope.spawn(move || assert_eq!(origin.fetch_small(&format!("k{n}"), 1, false).unwrap(), [7]));
+        }
+    });
+    assert_eq!((host.connections(), host.open_connections()), (MANY, MANY));
+    let until = Instant::now() + Duration::from_secs(30);
+    while host.open_connections() > 64 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(host.open_connections(), 64);
+    assert_eq!(origin.fetch_small("last", 1, false).unwrap(), [7]);
+    assert_eq!(host.connections(), MANY);
+}
+
 fn origin(runtime: &Runtime, hosts: &[&str], timeout: Duration) -> Origin {
     let retry = RetryPolicy { backoff_init: Duration::from_millis(1), ..RetryPolicy::default() };
     let options = OriginOptions { http: options(timeout), retry, ..OriginOptions::default() };

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -83,6 +83,7 @@ struct Shared {
     script: Script,
     asked: Mutex<Vec<Asked>>,
     streams: Mutex<Vec<TcpStream>>,
+    open: AtomicUsize,
     stopped: AtomicBool,
 }
 
@@ -107,6 +108,7 @@ impl ScriptedHost {
             script: Box::new(script),
             asked: Mutex::default(),
             streams: Mutex::default(),
+            open: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
         });
         let accepting = shared.clone();
@@ -137,6 +139,11 @@ impl ScriptedHost {
     pub fn connections(&self) -> usize {
         lock(&self.shared.streams).len()
     }
+
+    /// Returns the number of connections that nobody has closed.
+    pub fn open_connections(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for ScriptedHost {
@@ -165,10 +172,12 @@ impl Shared {
                 streams.len() - 1
             };
             let shared = self.clone();
+            shared.open.fetch_add(1, Ordering::SeqCst);
             // A connection that breaks is the client's doing and shows on its side.
             thread::spawn(move || {
                 let _ = shared.converse(&stream, connection);
                 let _ = stream.shutdown(Shutdown::Both);
+                shared.open.fetch_sub(1, Ordering::SeqCst);
             });
         }
     }

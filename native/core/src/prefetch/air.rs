@@ -38,8 +38,16 @@ const FLIGHTS_PER_MS: usize = 4;
 const FLIGHTS_MIN: usize = 8;
 /// An answer may wait for such a part of a round trip, and for what a server and two schedulers take without a queue:
 /// whoever asks for something beside guesses hardly notices.
-const WAIT_OF_ROUND_TRIP: u32 = 20;
-const JITTER: Duration = Duration::from_millis(2);
+const DIRECT: Patience = Patience { of_round_trip: 20, jitter: Duration::from_millis(2) };
+/// A proxy has its own work, and opens connections of its own: how long it takes says less about the line.
+const BY_PROXY: Patience = Patience { of_round_trip: 4, jitter: Duration::from_millis(8) };
+
+/// How long an answer may wait.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    of_round_trip: u32,
+    jitter: Duration,
+}
 
 /// The bytes in the air, and how many may be.
 #[derive(Debug)]
@@ -53,6 +61,7 @@ pub(super) struct Air {
     /// The shortest time that a small answer took.
     fastest: Option<Duration>,
     expected: Option<Duration>,
+    patience: Patience,
     /// Something had to wait for room lately: more would be used.
     was_full: bool,
     /// The line was full once: how much it takes is about known.
@@ -70,6 +79,7 @@ impl Air {
             flights_max: allowed,
             fastest: None,
             expected: None,
+            patience: DIRECT,
             was_full: false,
             is_known: false,
         }
@@ -93,9 +103,10 @@ impl Air {
         weight
     }
 
-    /// Until answers say how long the line is, it is thought to be so long.
-    pub(super) fn expect(&mut self, round_trip: Duration) {
-        self.expected = Some(round_trip);
+    /// Until answers say how long the line is, it is thought to be so long; and whether it leads to a host or to a proxy.
+    pub(super) fn expect(&mut self, round_trip: Option<Duration>, is_direct: bool) {
+        self.expected = round_trip;
+        self.patience = if is_direct { DIRECT } else { BY_PROXY };
     }
 
     /// How many may be in the air.
@@ -127,7 +138,7 @@ impl Air {
         self.bytes = self.bytes.saturating_sub(weight);
         self.flying = self.flying.saturating_sub(1);
         if came.bytes > SMALL_BYTES {
-            let is_swift = self.fastest.is_none_or(|fastest| took <= (fastest + JITTER) * SLOW_START);
+            let is_swift = self.fastest.is_none_or(|fastest| took <= (fastest + self.patience.jitter) * SLOW_START);
             if self.was_full && is_swift && self.limit_bytes < UNTOLD_BYTES {
                 self.limit_bytes += came.bytes.min(LARGE_BYTES) / 2;
             }
@@ -139,10 +150,10 @@ impl Air {
         }
         let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
         self.fastest = Some(fastest);
-        let (allowed, waited) =
-            ((fastest / WAIT_OF_ROUND_TRIP + JITTER).as_secs_f64(), took.saturating_sub(fastest).as_secs_f64());
+        let allowed = fastest / self.patience.of_round_trip + self.patience.jitter;
+        let waited = took.saturating_sub(fastest);
         // From a gain of all that came to a loss of as much.
-        let gain = (1.0 - waited / allowed).max(-1.0);
+        let gain = (1.0 - waited.as_secs_f64() / allowed.as_secs_f64()).max(-1.0);
         let pace = if self.is_known { KNOWN_PACE } else { 1.0 };
         let change = (came.bytes.max(LEAST_BYTES) as f64 * gain.abs() * pace) as u64;
         if gain < 0.0 {
@@ -226,7 +237,7 @@ mod tests {
         air.land(10, answer(10), Duration::from_millis(10));
         assert_eq!(fill(&mut air), 0, "it is shorter than it seemed");
         let mut air = Air::new(150);
-        air.expect(Duration::from_millis(25));
+        air.expect(Some(Duration::from_millis(25)), true);
         assert_eq!(fill(&mut air), 25 * FLIGHTS_PER_MS);
         air.land(0, answer(10), Duration::from_millis(100));
         assert_eq!(fill(&mut air), 51);

@@ -138,9 +138,9 @@ impl<E: Errand> Crew<E> {
         Ok(())
     }
 
-    /// The line to the host is about so long.
-    pub(super) fn expect(&self, round_trip: Duration) {
-        self.state.lock().air.expect(round_trip);
+    /// The line to the host, or to the proxy before it, is about so long.
+    pub(super) fn expect(&self, round_trip: Option<Duration>, is_direct: bool) {
+        self.state.lock().air.expect(round_trip, is_direct);
     }
 
     /// Returns how many bytes may be on their way now.

@@ -144,9 +144,8 @@ impl Shared {
         if !self.is_connected.swap(true, Ordering::Relaxed) {
             // What follows shall not wait for connections one by one.
             self.cache.origin().connect_ahead(CONNECTIONS_AHEAD.min(self.settings.requests));
-            if let Some(round_trip) = self.cache.origin().connect_time() {
-                self.crew.expect(round_trip);
-            }
+            let origin = self.cache.origin();
+            self.crew.expect(origin.connect_time(), origin.is_direct());
         }
         self.crew.push(lane, errand).inspect_err(|errand| self.forget(errand))
     }

@@ -174,3 +174,25 @@ pub(super) fn cancelled(url: &str) -> Failure {
         Error::new(ErrorKind::Cancelled, "fetch", format!("{url}: the caller gave up")),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn caches_on_the_way_are_known_by_what_they_say() {
+        let says = |name: &'static str, value: &'static str| {
+            let headers = [(HeaderName::from_static(name), HeaderValue::from_static(value))];
+            is_of_a_cache(&headers.into_iter().collect())
+        };
+        assert!(
+            says("age", "12")
+                && says("x-cache", "HIT from near")
+                && says("x-cache", "TCP_HIT")
+                && says("x-cache", "hit")
+        );
+        assert!(!says("age", "0") && !says("age", "old") && !says("x-cache", "MISS from near") && !says("etag", "HIT"));
+    }
+}
