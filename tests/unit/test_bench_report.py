@@ -250,6 +250,22 @@ def test_joining_pools_the_samples_of_a_cell_and_keeps_its_sources() -> None:
     assert [len(part.cells[0].samples) for part in parts] == [2, 1]
 
 
+def test_another_commit_replaces_what_it_measured_again_in_every_state() -> None:
+    def result(commit: str, *cells: Any) -> Result:
+        return Result(["r"], {**MACHINE, "git_commit": commit}, "quick", 60.0, cells=list(cells))
+
+    def walls(state: str, *values: float) -> Any:
+        return cell("find", "nearfs", state, NEAR, *values)
+
+    before = result("a", walls("cold", 9.0), walls("hot", 8.0), cell("find", "nfs3", "cold", NEAR, 7.0))
+    joined = join([before, result("b", walls("cold", 1.0)), result("b", walls("cold", 2.0))])
+    assert [(c.contender, c.state, c.values("wall_s")) for c in joined.cells] == [
+        ("nfs3", "cold", [7.0]),
+        ("nearfs", "cold", [1.0, 2.0]),
+    ]
+    assert joined.warnings[0].startswith("The joined results differ in the commit of nearfs (a, b)")
+
+
 def test_a_page_without_marks_is_refused_before_anything_is_written(
     site: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
