@@ -190,7 +190,8 @@ def test_the_stratum_0_goes_amid_a_snapshot_and_no_client_notices(chain: Chain, 
             for folder in range(FOLDERS):
                 assert len(client.read_folder(folder)) == 1
     for each in chain.mirrors:
-        each.snapshot()
+        # For a moment after the cable is in again, a kernel that found nobody says that there is no way to the host.
+        wait_until(each.can_snapshot, 60, "the source is back")
     for client in clients:
         client.talk("remount", "sync")
         assert client.read_folder(0) | client.read_folder(1) == {new}

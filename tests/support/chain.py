@@ -109,6 +109,10 @@ class Mirror:
         """Brings it up to date."""
         self.replica.server("snapshot", FQRN)
 
+    def can_snapshot(self) -> bool:
+        """Tries to bring it up to date; says whether it did."""
+        return self.replica.server("snapshot", FQRN, check=False).returncode == 0
+
     def asked(self) -> list[str]:
         """Returns the paths that it was asked for so far, oldest first."""
         return [str(request["path"]) for server in self.servers for request in server.requests()]
