@@ -41,16 +41,20 @@ Behaviour = Literal[
     "503",
 ]
 _SLICE_S = 0.05
+_counting = threading.Lock()
 _NOISE = os.urandom(65_536)
 
 
 @dataclass
 class Box:
-    """A running proxy or mirror; `behaviour` holds for requests from now on."""
+    """A running proxy or mirror; `behaviour` and `pause_s`, before an answer, hold for requests from now on."""
 
     url: str
     asked: list[str] = field(default_factory=list)
     behaviour: Behaviour = "good"
+    pause_s: float = 0.0
+    under_way: int = 0
+    most_at_a_time: int = 0
     ended: threading.Event = field(default_factory=threading.Event)
     listener: socket.socket | None = None
 
@@ -77,6 +81,17 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         box = self.box
         box.asked.append(self.path)
+        with _counting:
+            box.under_way += 1
+            box.most_at_a_time = max(box.most_at_a_time, box.under_way)
+        try:
+            box.ended.wait(box.pause_s)
+            self._answer(box)
+        finally:
+            with _counting:
+                box.under_way -= 1
+
+    def _answer(self, box: Box) -> None:
         behaviour = box.behaviour
         if behaviour in ("refuse", "silent", "garbage", "trickle-header", "endless-header"):
             self._answer_without_a_head(behaviour)

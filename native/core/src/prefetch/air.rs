@@ -60,6 +60,7 @@ pub(super) struct Air {
     flights_max: usize,
     /// The shortest time that a small answer took.
     fastest: Option<Duration>,
+    /// What connecting took, until answers tell.
     expected: Option<Duration>,
     patience: Patience,
     /// Something had to wait for room lately: more would be used.

@@ -20,6 +20,8 @@ use crate::transport::Interrupt;
 /// Errands begin so long after they were made: the request of whoever made them waits for bytes that nobody asked for
 /// unless it is sent first.
 const HEAD_START: Duration = Duration::from_millis(1);
+/// Threads beside those for requests: what only plans may wait for room, and must not hold up what makes it.
+const PLANNING_THREADS: usize = 8;
 /// Threads end after this time without work.
 const IDLE: Duration = Duration::from_secs(5);
 /// Errands that wait for their turn.
@@ -57,7 +59,7 @@ pub(super) type Run<E> = dyn Fn(E, &Interrupt) -> Done + Send + Sync;
 /// The threads and their queue.
 pub(super) struct Crew<E: Errand> {
     limit: usize,
-    /// Errands of bundles at a time.
+    /// Requests of bundles at a time.
     bundles_max: usize,
     run: Box<Run<E>>,
     state: Mutex<State<E>>,
@@ -67,7 +69,7 @@ pub(super) struct Crew<E: Errand> {
 
 struct State<E> {
     queue: Queue<E>,
-    /// Errands of bundles that are being run.
+    /// Requests of bundles that are under way.
     bundles: usize,
     threads: usize,
     idle: usize,
@@ -76,6 +78,14 @@ struct State<E> {
     resting_until: Option<Instant>,
     failed_at: Option<Instant>,
     is_over: bool,
+}
+
+/// An errand on its way to be run.
+struct Taken<E> {
+    errand: E,
+    /// Whose it is and what it weighs in the air; nothing of what is no request of its own.
+    request: Option<(Mechanism, u64)>,
+    interrupt: Interrupt,
 }
 
 impl<E> State<E> {
@@ -122,7 +132,7 @@ impl<E: Errand> Crew<E> {
         if state.is_over || state.resting_until.is_some() || state.queue.len() >= QUEUE_MAX {
             return Err(errand);
         }
-        if state.idle <= state.queue.len() && state.threads < self.limit {
+        if state.idle <= state.queue.len() && state.threads < self.limit + PLANNING_THREADS {
             let this = Arc::clone(self);
             let thread = std::thread::Builder::new().name("nearfs-ahead".to_owned());
             // Without a thread more, those that there are have more to do; without any, it is as if it was not guessed.
@@ -169,13 +179,15 @@ impl<E: Errand> Crew<E> {
             }
         }
         let _ends = Ends(self);
-        while let Some((mechanism, errand, weight, interrupt)) = self.next() {
+        while let Some(Taken { errand, request, interrupt }) = self.next() {
             let took_off = Instant::now();
             let done = (self.run)(errand, &interrupt);
             let came = if let Done::Came(came) = done { came } else { Came::default() };
             let mut state = self.state.lock();
-            state.air.land(weight, came, took_off.elapsed());
-            state.bundles -= usize::from(mechanism == Mechanism::Bundles);
+            if let Some((mechanism, weight)) = request {
+                state.air.land(weight, came, took_off.elapsed());
+                state.bundles -= usize::from(mechanism == Mechanism::Bundles);
+            }
             let given_up = if done == Done::Failed { rest(&mut state) } else { Queue::default() };
             drop(state);
             self.woken.notify_one();
@@ -192,8 +204,8 @@ impl<E: Errand> Crew<E> {
         }
     }
 
-    /// Returns the next errand that may be run, and its weight; nothing when there was none for a while, and at the end.
-    fn next(&self) -> Option<(Mechanism, E, u64, Interrupt)> {
+    /// Returns the next errand that may be run; nothing when there was none for a while, and at the end.
+    fn next(&self) -> Option<Taken<E>> {
         let mut state = self.state.lock();
         loop {
             if state.is_over {
@@ -203,23 +215,20 @@ impl<E: Errand> Crew<E> {
             let State { queue, air, bundles, .. } = &mut *state;
             let has_enough = *bundles >= self.bundles_max;
             let may = |mechanism| mechanism != Mechanism::Bundles || !has_enough;
-            let wake_at = match queue.front(may) {
-                Some((errand, begins_at)) if air.takes(errand.bytes()) => {
-                    if begins_at <= now {
-                        None
-                    } else {
-                        Some(begins_at)
+            let wake_at =
+                match queue.front(may) {
+                    Some((errand, begins_at)) if errand.bytes() == 0 || air.takes(errand.bytes()) => {
+                        if begins_at <= now { None } else { Some(begins_at) }
                     }
-                }
-                _ => Some(now + IDLE),
-            };
+                    _ => Some(now + IDLE),
+                };
             let Some(wake_at) = wake_at else {
                 let (mechanism, errand) = state.queue.pop(may)?;
-                let weight = state.air.take_off(errand.bytes());
-                state.bundles += usize::from(mechanism == Mechanism::Bundles);
+                let request = (errand.bytes() > 0).then(|| (mechanism, state.air.take_off(errand.bytes())));
+                state.bundles += usize::from(request.is_some_and(|(mechanism, _)| mechanism == Mechanism::Bundles));
                 // Whoever waits for the moment when an errand may begin heard of several: it passes that on.
                 self.woken.notify_one();
-                return Some((mechanism, errand, weight, state.interrupt.clone()));
+                return Some(Taken { errand, request, interrupt: state.interrupt.clone() });
             };
             state.idle += 1;
             let is_late = self.woken.wait_until(&mut state, wake_at).timed_out();
@@ -306,6 +315,19 @@ mod tests {
         wait_for(|| flying.load(Ordering::SeqCst) == 3);
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!((flying.load(Ordering::SeqCst), crew.state.lock().queue.len()), (3, 2));
+        crew.stop();
+    }
+
+    #[test]
+    fn what_only_plans_holds_up_no_request() {
+        let (crew, flying) = patient(1);
+        let bundles = (Mechanism::Bundles, 1, 1);
+        assert!((0..3).all(|_| crew.push(bundles, Bytes(0)).is_ok()));
+        wait_for(|| flying.load(Ordering::SeqCst) == 3);
+        assert!((0..2).all(|_| crew.push(bundles, Bytes(10)).is_ok()));
+        wait_for(|| flying.load(Ordering::SeqCst) == 4);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!((flying.load(Ordering::SeqCst), crew.state.lock().air.flying()), (4, 1));
         crew.stop();
     }
 

@@ -44,8 +44,8 @@ pub(super) enum Errand {
     Object(Want),
     /// Fetch a pack, for some of its members.
     Pack(Box<PackErrand>),
-    /// Do something that may fetch about so many bytes.
-    Work(u64, Box<Work>),
+    /// Do something that is no request of its own.
+    Work(Box<Work>),
 }
 
 /// A pack, and which of its members somebody may read.
@@ -60,9 +60,9 @@ pub(super) struct PackErrand {
 impl crew::Errand for Errand {
     fn bytes(&self) -> u64 {
         match self {
-            Self::Object(want) => want.typical_bytes().unwrap_or(want.limit_bytes),
-            Self::Pack(errand) => errand.pack.content_limit(),
-            Self::Work(bytes, _) => *bytes,
+            Self::Object(want) => want.typical_bytes().unwrap_or(want.limit_bytes).max(1),
+            Self::Pack(errand) => errand.pack.content_limit().max(1),
+            Self::Work(_) => 0,
         }
     }
 }
@@ -72,7 +72,7 @@ impl fmt::Debug for Errand {
         match self {
             Self::Object(want) => write!(out, "Object({})", want.id),
             Self::Pack(errand) => write!(out, "Pack({}, {} wants)", errand.pack.id, errand.wants.len()),
-            Self::Work(bytes, _) => write!(out, "Work({bytes})"),
+            Self::Work(_) => out.write_str("Work"),
         }
     }
 }
@@ -127,13 +127,8 @@ impl Shared {
     }
 
     /// Has something done without an entry of its own in the account; says whether somebody will.
-    pub(super) fn work(
-        &self,
-        lane: Lane,
-        bytes: u64,
-        work: impl FnOnce(&Arc<Self>, &Interrupt) -> Done + Send + 'static,
-    ) -> bool {
-        self.crew.is_ready() && self.crew.push(lane, Errand::Work(bytes, Box::new(work))).is_ok()
+    pub(super) fn work(&self, lane: Lane, work: impl FnOnce(&Arc<Self>, &Interrupt) -> Done + Send + 'static) -> bool {
+        self.crew.is_ready() && self.crew.push(lane, Errand::Work(Box::new(work))).is_ok()
     }
 
     /// Has an errand done, if the account allows it; gives it back where it does not.
@@ -188,7 +183,7 @@ impl Shared {
         match errand {
             Errand::Object(want) => self.fetch(&want, interrupt),
             Errand::Pack(errand) => self.fetch_pack(&errand, interrupt),
-            Errand::Work(_, work) => work(self, interrupt),
+            Errand::Work(work) => work(self, interrupt),
         }
     }
 

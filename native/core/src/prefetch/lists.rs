@@ -96,7 +96,7 @@ impl Shared {
     pub(super) fn follow(&self, mechanism: Mechanism, tree: &Arc<CatalogTree>, items: Vec<Item>) {
         let tree = Arc::clone(tree);
         let lane = (mechanism, 0, 0);
-        self.work(lane, 0, move |shared, interrupt| shared.resolve(lane, &tree, items, None, interrupt));
+        self.work(lane, move |shared, interrupt| shared.resolve(lane, &tree, items, None, interrupt));
     }
 
     /// Reads the specification in `specification`, which is beside the trigger in `row`, and follows it; returns at once.
@@ -104,7 +104,7 @@ impl Shared {
         let (tree, view) = (Arc::clone(tree), view.clone());
         let entry = (catalog_key(&view), row.0);
         let lane = (Mechanism::Bundles, entry.0, entry.1);
-        let is_taken = self.work(lane, 0, move |shared, interrupt| {
+        let is_taken = self.work(lane, move |shared, interrupt| {
             let trigger = view.path(row);
             // Names in packs are those of the repository, wherever its root is bound.
             let key = PackKey::of_trigger(&view.index.path(row));

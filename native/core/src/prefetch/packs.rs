@@ -186,7 +186,7 @@ impl Shared {
             return;
         }
         let tree = Arc::clone(tree);
-        self.work((Mechanism::Packs, 0, 0), 0, move |shared, interrupt| {
+        self.work((Mechanism::Packs, 0, 0), move |shared, interrupt| {
             shared.packs_view(&tree, interrupt).map_or(Done::Failed, |_| Done::WELL)
         });
     }
@@ -220,7 +220,7 @@ impl Shared {
             return;
         }
         let (tree, mountpoint) = (Arc::clone(tree), mountpoint.clone());
-        self.work((Mechanism::Packs, 0, 1), 0, move |shared, interrupt| {
+        self.work((Mechanism::Packs, 0, 1), move |shared, interrupt| {
             let brought = shared
                 .table_want(&tree, &mountpoint, interrupt)
                 .and_then(|want| want.map_or(Ok(None), |want| shared.read(Mechanism::Packs, &want, interrupt)));
@@ -294,7 +294,7 @@ impl Shared {
                     drop(packs);
                     let (tree, view) = (Arc::clone(tree), view.clone());
                     let key = catalog_key(&view);
-                    let is_taken = self.work((Mechanism::Packs, 0, 2), 0, move |shared, interrupt| {
+                    let is_taken = self.work((Mechanism::Packs, 0, 2), move |shared, interrupt| {
                         shared.load_table(&tree, &view, interrupt)
                     });
                     if !is_taken {
