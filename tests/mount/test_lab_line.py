@@ -11,6 +11,7 @@ from bench.harness.result import LineKey
 from bench.lab import line as lines
 from bench.lab import line_check
 from bench.lab.namespaces import inside
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.mount, pytest.mark.timeout(180)]
 
@@ -25,9 +26,17 @@ def name(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_a_line_has_the_round_trip_time_and_the_rate_that_were_asked_for(name: str) -> None:
-    with lines.up(LineKey(20, 50), name) as line:
-        assert line.measured_rtt_ms == pytest.approx(20, abs=0.4)
-        assert line.measured_rate_mbit == pytest.approx(50, rel=0.1)
+    def measured() -> tuple[float | None, float | None] | None:
+        try:
+            with lines.up(LineKey(20, 50), name) as line:
+                return line.measured_rtt_ms, line.measured_rate_mbit
+        except lines.LineError:
+            # A machine whose load changes while a line is calibrated is refused, which is right: again.
+            return None
+
+    rtt_ms, rate_mbit = wait_until(measured, 120, "a line is as it was asked for")
+    assert rtt_ms == pytest.approx(20, abs=0.4)
+    assert rate_mbit == pytest.approx(50, rel=0.1)
 
 
 def test_traffic_is_counted_in_both_directions(name: str) -> None:
