@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "publish": ("publish_cmd", "Publish a directory or a tar archive into a path of a repository."),
     "replica": ("replica_cmd", "Keep replicas up to date: schedule, unschedule, status."),
     "serve": ("serve_cmd", "Serve repositories over HTTP."),
+    "status": ("status_cmd", "What the clients on this machine counted, and what fetching ahead earned."),
     "trace": ("trace_cmd", "What the client learned of programs: list, show, export, import, forget."),
     "web-config": ("web_config_cmd", "Print configurations of Apache, nginx, Varnish and Squid."),
 }
