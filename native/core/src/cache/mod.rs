@@ -23,6 +23,7 @@ pub mod quota;
 mod settling;
 mod sink;
 mod spill;
+mod temporary;
 mod throttle;
 mod unpacking;
 mod want;

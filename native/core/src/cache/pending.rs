@@ -1,24 +1,23 @@
-//! An object that is being written: a temporary file in `txn/` that becomes an object by a rename, or vanishes.
+//! An object that is being written: a temporary file that becomes an object by getting its name, or vanishes.
 //!
 //! A disk that is full, or may not be written, costs the caching and not the content: what was written so far moves
 //! to memory, and the object is read from there by whoever wanted it.
 //!
-//! Belongs to one thread. Dropping it without [`PendingObject::commit`] removes the file; so does any failure. The
-//! temporary file is locked while it is written, so that others know leftovers of the dead from the work of the living.
+//! Belongs to one thread. Dropping it without [`PendingObject::commit`] removes the file; so does any failure.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use nearfs_format::object::{ObjectId, ObjectKind};
-use rustix::fs::{FlockOperation, flock};
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
 use super::cached::{CachedObject, Uncached};
 use super::checks::Summing;
 use super::disk::{Sharing, create_dir, is_refusal};
 use super::spill::{SpillBudget, Spilled};
+use super::temporary::Temporary;
 use crate::error::{Error, Result};
 
 /// A file system in memory on every Linux; the directory for temporary files where it is missing.
@@ -37,7 +36,7 @@ pub struct PendingObject {
 
 #[derive(Debug)]
 enum Place {
-    Disk { temporary: NamedTempFile, target: PathBuf, sharing: Sharing },
+    Disk { temporary: Temporary, target: PathBuf, sharing: Sharing },
     Memory(InMemory),
 }
 
@@ -59,17 +58,9 @@ impl PendingObject {
         sharing: Sharing,
         budget: &SpillBudget,
     ) -> Result<Self> {
-        let create = || -> io::Result<NamedTempFile> {
-            let temporary = tempfile::Builder::new().prefix("fetch").rand_bytes(6).tempfile_in(txn)?;
-            if sharing == Sharing::Alien {
-                temporary.as_file().set_permissions(Permissions::from_mode(sharing.modes().0))?;
-            }
-            Ok(temporary)
-        };
-        let temporary =
-            create().map_err(|e| Error::io("create a temporary file for", format!("{id} in {}", txn.display()), e))?;
-        // Where locks do not exist, leftovers are known by their age.
-        let _ = flock(temporary.as_file(), FlockOperation::NonBlockingLockExclusive);
+        // SQLite opens catalogs by their names, also those that the cache does not take.
+        let temporary = Temporary::create(txn, sharing, id.kind == ObjectKind::Catalog)
+            .map_err(|e| Error::io("create a temporary file for", format!("{id} in {}", txn.display()), e))?;
         Ok(Self {
             id,
             place: Place::Disk { temporary, target, sharing },
@@ -98,7 +89,7 @@ impl PendingObject {
     /// Appends bytes. [`crate::ErrorKind::NoSpace`] means that neither the disk nor memory has room.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let written = match &mut self.place {
-            Place::Disk { temporary, .. } => temporary.as_file_mut().write_all(bytes),
+            Place::Disk { temporary, .. } => temporary.file().write_all(bytes),
             Place::Memory(memory) => return memory.append(&self.id, bytes).map(|()| self.count(bytes)),
         };
         match written.map_err(|e| self.failed("write", e)) {
@@ -126,7 +117,7 @@ impl PendingObject {
             let mut offset = 0;
             while offset < self.size_bytes {
                 let length = piece.len().min((self.size_bytes - offset) as usize);
-                let read = temporary.as_file().read_exact_at(&mut piece[..length], offset);
+                let read = temporary.file().read_exact_at(&mut piece[..length], offset);
                 read.map_err(|e| self.failed("read back", e))?;
                 memory.append(&self.id, &piece[..length])?;
                 offset += length as u64;
@@ -147,31 +138,30 @@ impl PendingObject {
         let Place::Disk { temporary, target, sharing } = self.place else { return self.keep_out() };
         let (id, size_bytes, checks) = (self.id, self.size_bytes, self.summing.finish());
         let failed = |e| Error::io("commit", format!("{id} ({size_bytes} bytes) as {}", target.display()), e);
-        checks.keep_with(temporary.as_file());
+        checks.keep_with(temporary.file());
         if sync {
-            temporary.as_file().sync_data().map_err(failed)?;
+            temporary.file().sync_data().map_err(failed)?;
         }
-        let refused = match temporary.persist(&target) {
-            Ok(file) => return reopened(file, &target).map(|f| CachedObject::written(f, checks, target.clone(), None)),
-            Err(refused) if refused.error.kind() == io::ErrorKind::NotFound => {
+        let persisted = match temporary.persist(&target) {
+            Err((temporary, error)) if error.kind() == io::ErrorKind::NotFound => {
                 // A cleaner of old files takes empty directories with it.
                 create_dir(target.parent().unwrap_or(Path::new("/")), sharing)?;
-                match refused.file.persist(&target) {
-                    Ok(file) => {
-                        return reopened(file, &target)
-                            .map(|file| CachedObject::written(file, checks, target.clone(), None));
-                    }
-                    Err(refused) => refused,
-                }
+                temporary.persist(&target)
             }
-            Err(refused) => refused,
+            other => other,
         };
-        let error = failed(refused.error);
+        let (temporary, error) = match persisted {
+            Ok(file) => {
+                let file = reopened(file, &target)?;
+                return Ok(CachedObject::written(file, checks, target, None));
+            }
+            Err((temporary, error)) => (temporary, failed(error)),
+        };
         if !is_refusal(error.kind()) {
             return Err(error);
         }
         tracing::warn!(%error, "the cache does not take an object");
-        let (file, name) = refused.file.into_parts();
+        let (file, name) = temporary.into_parts();
         Ok(uncached(id, file, name, |file, path, kept| CachedObject::written(file, checks, path, Some(kept))))
     }
 
@@ -200,11 +190,11 @@ impl PendingObject {
 fn uncached(
     id: ObjectId,
     file: File,
-    name: TempPath,
+    name: Option<TempPath>,
     wrap: impl FnOnce(File, PathBuf, Uncached) -> CachedObject,
 ) -> CachedObject {
-    let path = name.to_path_buf();
-    let name = (id.kind == ObjectKind::Catalog).then_some(name);
+    let path = name.as_ref().map_or_else(|| PathBuf::from("no name"), |name| name.to_path_buf());
+    let name = name.filter(|_| id.kind == ObjectKind::Catalog);
     wrap(file, path, Uncached { _name: name, _memory: None })
 }
 
