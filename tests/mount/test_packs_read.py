@@ -74,6 +74,23 @@ def test_a_few_requests_bring_many_files(served: Served, mount: Mount, tmp_path:
     assert len(alone) < DIRECTORIES * FILES // 4, "the others came in packs"
 
 
+@pytest.mark.parametrize("is_listed", [False, True], ids=["opened", "listed and opened"])
+def test_who_looked_through_the_whole_tree_is_brought_many_packs(
+    served: Served, mount: Mount, tmp_path: Path, is_listed: bool
+) -> None:
+    publisher, running = served
+    point = mount(publisher.fqrn, publisher.client_settings(running.url, tmp_path / "cache"))
+    first = modules(publisher.union)[0].relative_to(publisher.union)
+    if is_listed:
+        assert len(modules(point)) == DIRECTORIES * FILES
+        assert settle(point)["prefetch_packs_fetched"] == 0, "listing is no reading"
+    (point / first).read_bytes()
+    seen = settle(point)
+    assert (seen["prefetch_packs_fetched"] > 1) is is_listed
+    assert len(packs(publisher)) > 1
+    assert seen["prefetch_unused_bytes"] <= 1 << 20
+
+
 @pytest.mark.parametrize("switch", ["NEARFS_PREFETCH", "NEARFS_PREFETCH_PACKS"])
 def test_a_client_without_packs_sees_the_same_tree(served: Served, mount: Mount, tmp_path: Path, switch: str) -> None:
     publisher, running = served

@@ -329,6 +329,43 @@ def test_programs_of_the_local_disk_are_known_by_the_first_file_that_they_read(s
         assert helped(counters(point)) == OWN
 
 
+def test_a_program_that_begins_with_another_file_each_time_is_brought_at_its_first(site: Site) -> None:
+    def read(point: Path, begin: int) -> None:
+        # As a program of the machine that reads a directory in no order.
+        files = [point / "use-one" / f"part-{n:02}" / f"use-one-{n}.kind{n}" for n in range(OWN)]
+        first, *rest = (path.as_posix() for path in files[begin:] + files[:begin])
+        script = f"cat {first}; sleep 0.3; cat {' '.join(rest)}"
+        subprocess.run(["sh", "-c", script], check=True, capture_output=True, timeout=LIMIT_S, start_new_session=True)
+
+    with site.mounted() as point:
+        read(point, 0)
+        read(point, 7)
+    (trace,) = site.known()["traces"]
+    assert (trace["is_unordered"], trace["files"]) == (True, OWN - 1)
+    site.empty_cache()
+    with site.mounted() as point:
+        read(point, 19)
+        seen = counters(point)
+        assert (helped(seen), seen["prefetch_traces_wasted"]) == (OWN - 1, 0)
+
+
+def test_the_catalogs_that_lead_to_what_ran_last_come_with_the_mount(site: Site) -> None:
+    with site.publisher.transaction() as tree:
+        (tree / ".cvmfsdirtab").write_text("/bin\n/common\n", "ascii")
+    with site.mounted() as point:
+        run(point, "one")
+    for traces, expected in (("no", 0), ("yes", 1)):
+        site.empty_cache()
+        asked = len(site.running.requests())
+        with site.mounted(NEARFS_PREFETCH_TRACES=traces) as point:
+            seen = counters(point)
+            assert seen["prefetch_traces_asked"] == expected
+            catalogs = [line for line in site.running.requests()[asked:] if str(line["path"]).endswith("C")]
+            assert len(catalogs) == 1 + expected, "the root, and that of the program"
+            assert (point / "bin" / "tool").is_file()
+            assert counters(point)["prefetch_traces_wasted"] == 0
+
+
 def test_programs_that_run_side_by_side_in_one_group_are_learned_apart(site: Site) -> None:
     for name in ("first", "second"):
         with site.publisher.transaction() as tree:

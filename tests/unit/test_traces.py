@@ -88,6 +88,9 @@ def test_what_is_shown_is_no_command_to_the_terminal(cache: Path, capsys: pytest
         {"path": "/lib/libpython.so", "offsets": [0, 8388608]},
         {"path": "/lib/a b\x1b.py", "offsets": None},
     ]
+    keep(cache, "/m/1", "/m/2", kind="unordered")
+    assert run(capsys, cache, "show", "/m/1") == "After /m/1, or any of them:\n  /m/2\n"
+    assert json.loads(run(capsys, cache, "show", "/m/1", "--json"))["traces"][0]["is_unordered"] is True
     assert "nothing was learned of /bin/perl" in run(capsys, cache, "show", "/bin/perl", code=10)
 
 

@@ -13,7 +13,7 @@ use nearfs_core::cache::{DiskCache, ObjectCache, Quota, Sharing};
 use nearfs_core::client::options::{IdMap, XattrGuard, XattrVisibility};
 use nearfs_core::client::updates::{UpdatePolicy, Updates};
 use nearfs_core::client::{Client, ClientOptions};
-use nearfs_core::prefetch::PrefetchSettings;
+use nearfs_core::prefetch::{self, PrefetchSettings};
 use nearfs_core::repo::snapshot::{Selection, Snapshot, TrustSource};
 use nearfs_core::transport::{self, Origin};
 use nearfs_format::trust::MasterKeys;
@@ -213,6 +213,7 @@ impl MountRequest {
         self.network.arrange_hosts(&origin);
         let external = Arc::new(self.network.external(&runtime)?);
         let cache = Arc::new(self.object_cache(origin)?.with_external(external));
+        prefetch::prepare(&cache, &self.prefetch.settings());
         let snapshot = Snapshot::open(&cache, &trust.trust()?, &selection)?;
         if selection == Selection::Current {
             // A host that lags behind the others shows only beside them; nobody waits for it.

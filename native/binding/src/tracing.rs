@@ -36,16 +36,16 @@ impl Tracing {
     }
 }
 
-/// What a trace's text says: the name of its file, its trigger, the path after which it begins if it is not that, whether
-/// uses go on differently after it, its files.
-type Parsed = (String, Py<PyBytes>, Option<Py<PyBytes>>, bool, Vec<Item>);
+/// What a trace's text says: the name of its file, its trigger, the path after which it begins if it is not that, what it
+/// lists, its files.
+type Parsed = (String, Py<PyBytes>, Option<Py<PyBytes>>, &'static str, Vec<Item>);
 
 /// Reads a learned trace.
 #[pyfunction]
 pub(crate) fn parse_trace(py: Python<'_>, content: &[u8]) -> Result<Parsed, Raised> {
     let trace = Trace::parse(content).map_err(|error| Error::format("read", "trace", error))?;
     let bytes = |path: &nearfs_format::path::RepoPath| PyBytes::new(py, path.as_bytes()).unbind();
-    let (name, is_shared) = (trace.name().clone(), trace.is_shared());
+    let (name, listing) = (trace.name().clone(), trace.listing().name());
     let after = name.after.as_ref().map(bytes);
-    Ok((name.file_name(), bytes(&name.trigger), after, is_shared, items(py, trace.into_items())))
+    Ok((name.file_name(), bytes(&name.trigger), after, listing, items(py, trace.into_items())))
 }

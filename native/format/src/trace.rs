@@ -55,6 +55,30 @@ impl TraceName {
     }
 }
 
+/// What the files of a trace are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// All that one use of the trigger opens.
+    Whole,
+    /// The same, of a program that begins with another of these files each time.
+    Unordered,
+    /// What all uses of the trigger open before they go on differently.
+    Shared,
+}
+
+impl Listing {
+    const ALL: [Self; 3] = [Self::Whole, Self::Unordered, Self::Shared];
+
+    /// Returns the word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Unordered => "unordered",
+            Self::Shared => "shared",
+        }
+    }
+}
+
 /// A file of a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceItem {
@@ -68,15 +92,14 @@ pub struct TraceItem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
     name: TraceName,
-    is_shared: bool,
+    listing: Listing,
     items: Vec<TraceItem>,
 }
 
 impl Trace {
-    /// Makes a trace of what fits: files that come twice, and those beyond the limits, are left out. `is_shared` says that
-    /// uses of the trigger go on differently after these files.
-    pub fn new(name: TraceName, is_shared: bool, items: impl IntoIterator<Item = TraceItem>) -> Self {
-        let mut trace = Self { name, is_shared, items: Vec::new() };
+    /// Makes a trace of what fits: files that come twice, and those beyond the limits, are left out.
+    pub fn new(name: TraceName, listing: Listing, items: impl IntoIterator<Item = TraceItem>) -> Self {
+        let mut trace = Self { name, listing, items: Vec::new() };
         let mut known: HashSet<RepoPath> = trace.taken().cloned().collect();
         let names_bytes: usize = trace.taken().map(|path| escaped(path).len()).sum();
         let mut size_bytes = FRAME_BYTES + names_bytes;
@@ -102,9 +125,19 @@ impl Trace {
         &self.name
     }
 
+    /// Returns what its files are.
+    pub const fn listing(&self) -> Listing {
+        self.listing
+    }
+
     /// Says whether uses of the trigger go on differently after these files.
     pub const fn is_shared(&self) -> bool {
-        self.is_shared
+        matches!(self.listing, Listing::Shared)
+    }
+
+    /// Says whether it opens that file, as its trigger or after that.
+    pub fn has(&self, path: &RepoPath) -> bool {
+        self.name.trigger == *path || self.items.iter().any(|item| item.path == *path)
     }
 
     /// Returns the files in the order in which they were opened.
@@ -140,11 +173,9 @@ impl Trace {
         let trigger = unescaped(trigger.ok_or_else(|| malformed("it has no trigger"))?)?;
         let after = lines.next_if(|line| line.starts_with("after ")).map(|line| unescaped(&line["after ".len()..]));
         let name = TraceName { trigger, after: after.transpose()? };
-        let is_shared = match lines.next() {
-            Some("list whole") => false,
-            Some("list shared") => true,
-            _ => return Err(malformed("it does not say what it lists")),
-        };
+        let listing = lines.next().and_then(|line| line.strip_prefix("list "));
+        let listing = Listing::ALL.into_iter().find(|kind| listing == Some(kind.name()));
+        let listing = listing.ok_or_else(|| malformed("it does not say what it lists"))?;
         let mut items = Vec::new();
         while let Some(line) = lines.next_if(|line| line.starts_with('/')) {
             if items.len() == ITEMS_MAX {
@@ -152,7 +183,7 @@ impl Trace {
             }
             items.push(item(line)?);
         }
-        let trace = Self::new(name, is_shared, items);
+        let trace = Self::new(name, listing, items);
         // Its one form: order, limits, repetitions and the last line included.
         if trace.encode() == bytes { Ok(trace) } else { Err(malformed("it is not written as a trace is")) }
     }
@@ -163,7 +194,7 @@ impl Trace {
         if let Some(after) = &self.name.after {
             let _ = writeln!(text, "after {}", escaped(after));
         }
-        text.push_str(if self.is_shared { "list shared\n" } else { "list whole\n" });
+        let _ = writeln!(text, "list {}", self.listing.name());
         self.items.iter().for_each(|item| text.push_str(&line(item)));
         let _ = writeln!(text, "end {}", self.items.len());
         text.into_bytes()

@@ -16,7 +16,11 @@ fn sample() -> Trace {
     let name = TraceName::of(path(b"/sw/bin/python3")).after(path(b"/sw/lib/run py.pyc"));
     let large = TraceItem { path: path(b"/sw/lib/libpython3.so"), offsets: Some(vec![8 << 20, 0, 0]) };
     let untouched = TraceItem { path: path(b"/sw/lib/data"), offsets: Some(Vec::new()) };
-    Trace::new(name, true, [large, file(b"/a%\xff\n b"), untouched, file(b"/sw/lib/data"), file(b"/sw/bin/python3")])
+    Trace::new(
+        name,
+        Listing::Shared,
+        [large, file(b"/a%\xff\n b"), untouched, file(b"/sw/lib/data"), file(b"/sw/bin/python3")],
+    )
 }
 
 const SAMPLE: &str = "nearfs-trace 1\ntrigger /sw/bin/python3\nafter /sw/lib/run%20py.pyc\nlist shared\n\
@@ -85,7 +89,7 @@ fn what_is_not_written_as_a_trace_is_none() {
 fn limits_hold_whatever_was_recorded() {
     let name = TraceName::of(path(b"/t"));
     let many = (0..ITEMS_MAX + 9).map(|number| file(format!("/f{number}").as_bytes()));
-    let trace = Trace::new(name.clone(), false, many);
+    let trace = Trace::new(name.clone(), Listing::Unordered, many);
     assert_eq!(trace.items().len(), ITEMS_MAX);
     assert_eq!(Trace::parse(&trace.encode()).unwrap(), trace);
     let more = String::from_utf8(trace.encode()).unwrap().replace("end 4096", "/more\nend 4097");
@@ -95,7 +99,7 @@ fn limits_hold_whatever_was_recorded() {
         let names: Vec<String> = (0..15).map(|at| format!("{number:04}{at}{}", "\u{1}".repeat(240))).collect();
         TraceItem { path: path(format!("/{}", names.join("/")).as_bytes()), offsets: Some((0..999).collect()) }
     };
-    let trace = Trace::new(name.after(long(9999).path), true, (0..4000).map(long));
+    let trace = Trace::new(name.after(long(9999).path), Listing::Shared, (0..4000).map(long));
     assert!(trace.items().len() > 50 && trace.items()[0].offsets.as_ref().is_some_and(|o| o.len() == OFFSETS_MAX));
     let bytes = trace.encode();
     assert!(bytes.len() <= TRACE_MAX_BYTES && bytes.len() > TRACE_MAX_BYTES - 16_384);
@@ -113,12 +117,12 @@ proptest! {
     fn every_trace_comes_back(
         trigger in any_path(),
         after in proptest::option::of(any_path()),
-        is_shared: bool,
+        listing in proptest::sample::select(&Listing::ALL[..]),
         items in proptest::collection::vec(
             (any_path(), proptest::option::of(proptest::collection::vec(any::<u64>(), 0..5))), 0..20),
     ) {
         let items = items.into_iter().map(|(path, offsets)| TraceItem { path, offsets });
-        let trace = Trace::new(TraceName { trigger, after }, is_shared, items);
+        let trace = Trace::new(TraceName { trigger, after }, listing, items);
         prop_assert_eq!(Trace::parse(&trace.encode()).unwrap(), trace);
     }
 

@@ -55,7 +55,8 @@ def _facts(trace: Trace) -> dict[str, object]:
         "name": trace.name,
         "trigger": os.fsdecode(trace.trigger),
         "after": None if trace.after is None else os.fsdecode(trace.after),
-        "is_shared": trace.is_shared,
+        "is_shared": trace.listing == "shared",
+        "is_unordered": trace.listing == "unordered",
         "files": len(trace.items),
         "size_bytes": len(trace.content),
         "age_s": round(trace.age_s),
@@ -122,9 +123,9 @@ def show_command(*, repository: str, cache_dir: str | None, trigger: str, as_jso
         output.json_document({"traces": known})
         return
     for trace in found:
-        shared = ", shared by all uses" if trace.is_shared else ""
+        kind = {"shared": ", shared by all uses", "unordered": ", or any of them"}.get(trace.listing, "")
         where = _shown(trace.trigger) if trace.after is None else f"{_shown(trace.trigger)}, {_shown(trace.after)}"
-        output.line(f"After {where}{shared}:")
+        output.line(f"After {where}{kind}:")
         for line in traces.lines(trace):
             output.line(f"  {line}")
 

@@ -40,7 +40,8 @@ class Trace:
     content: bytes
     trigger: bytes
     after: bytes | None
-    is_shared: bool
+    #: `whole`; `unordered`: it begins with another of its files each time; `shared`: uses go on differently after it.
+    listing: str
     items: tuple[tuple[bytes, list[int] | None], ...]
     modified_s: float
 
@@ -174,8 +175,8 @@ def _read(directory: Path, name: str) -> Trace:
 def _parsed(content: bytes, modified_s: float) -> Trace:
     from nearfs import _native
 
-    name, trigger, after, is_shared, items = _native.parse_trace(content)
-    return Trace(name, content, trigger, after, is_shared, tuple(items), modified_s)
+    name, trigger, after, listing, items = _native.parse_trace(content)
+    return Trace(name, content, trigger, after, listing, tuple(items), modified_s)
 
 
 def lines(trace: Trace) -> Iterator[str]:

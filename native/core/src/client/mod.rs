@@ -5,6 +5,7 @@
 
 pub mod filesystem;
 mod keeping;
+mod learned;
 mod namespace;
 mod nearby;
 pub mod ops;

@@ -15,7 +15,6 @@ use nearfs_format::hash::ContentHash;
 use nearfs_format::manifest::ManifestFields;
 use nearfs_format::object::{ObjectId, ObjectKind};
 use nearfs_format::symlink;
-use nearfs_format::trace::TraceItem;
 use parking_lot::{Mutex, RwLock};
 
 use crate::cache::fill::ObjectCache;
@@ -25,13 +24,13 @@ use crate::catalog::index::{CatalogIndex, RowId};
 use crate::catalog::reader::NestedRow;
 use crate::catalog::tree::{CatalogSource, CatalogTree, View};
 use crate::error::{Error, ErrorKind, Result};
-use crate::prefetch::ledger::Mechanism;
+use crate::prefetch::Prefetcher;
 use crate::prefetch::traces::{Noted, Traces};
-use crate::prefetch::{Item, Prefetcher};
 use crate::repo::snapshot::{Snapshot, catalog_want};
 use crate::transport::Origin;
 
 use super::filesystem::{FileSystem, FsError, FsResult, Refusal};
+use super::learned;
 use super::namespace::{self, Place, Revisions};
 use super::options::ClientOptions;
 use super::read::{Around, OpenFile, OpenFiles};
@@ -134,9 +133,11 @@ impl Client {
         let revisions = Revisions::new(tree);
         let ahead = Arc::new(Prefetcher::new(Arc::clone(&cache), &options.fqrn, options.prefetch.clone()));
         ahead.shows(&revisions.current());
+        let traces = learned::traces(&options, Arc::clone(&ahead));
+        traces.shows(&revisions.current());
         Ok(Self {
             revisions,
-            traces: traces(&options, Arc::clone(&ahead)),
+            traces,
             ahead,
             cache,
             options,
@@ -266,7 +267,9 @@ impl Client {
         if place.view.index.row(place.row).file_type != FileType::Directory {
             return Err(Refusal::NotADirectory.into());
         }
-        if !place.tree.is_below_loaded(&place.view, place.row) {
+        if place.tree.is_below_loaded(&place.view, place.row) {
+            self.ahead.catalog_entered(&place.view, place.row);
+        } else {
             self.ahead.catalog_asked(&place.tree, &place.view, place.row);
         }
         Ok(place.below()?)
@@ -405,17 +408,6 @@ impl Client {
         }
         outcome
     }
-}
-
-/// Returns what notes opens, and has followed what it knows of them.
-fn traces(options: &ClientOptions, ahead: Arc<Prefetcher>) -> Traces {
-    let is_learning = options.prefetch.is_on() && options.prefetch.traces;
-    let directories = if is_learning { options.trace_directories.clone() } else { Vec::new() };
-    let follow = move |tree: &Arc<CatalogTree>, items: Vec<TraceItem>| {
-        let items = items.into_iter().map(|TraceItem { path, offsets }| Item { path, offsets });
-        ahead.follow(Mechanism::Traces, tree, items.collect());
-    };
-    Traces::new(&options.fqrn, directories, Box::new(follow))
 }
 
 impl FileSystem for Client {

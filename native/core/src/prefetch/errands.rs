@@ -18,14 +18,15 @@ use super::lists::Recent;
 use super::packs::Packs;
 use super::queue::Lane;
 use super::settings::PrefetchSettings;
+use super::sweeps::Sweeps;
 use crate::cache::Want;
 use crate::cache::fill::ObjectCache;
 use crate::error::{ErrorKind, Result};
 use crate::transport::Interrupt;
 
-/// How long something is waited for that somebody else is fetching.
-const OTHERS_LIMIT: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(2);
+/// How long something is waited for that somebody else is fetching, and how often is looked for it.
+pub(super) const OTHERS_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LOOK: Duration = Duration::from_millis(2);
 /// What waits for room in the account is forgotten after this time: nobody reads it any more.
 const LIST_LIFE: Duration = Duration::from_secs(60);
 /// Lists that wait at a time; the oldest goes.
@@ -93,6 +94,8 @@ pub(super) struct Shared {
     pub(super) cache: Arc<ObjectCache>,
     pub(super) ledger: Mutex<Ledger>,
     pub(super) packs: Mutex<Packs>,
+    /// Directories that were listed lately.
+    pub(super) sweeps: Mutex<Sweeps>,
     /// Triggers whose bundles were followed.
     pub(super) triggers: Mutex<Recent>,
     pub(super) crew: Arc<Crew<Errand>>,
@@ -111,6 +114,7 @@ impl Shared {
                 crew: Crew::new(settings.requests, settings.bundle_requests.max(1), Box::new(run)),
                 ledger: Mutex::new(Ledger::new(settings.budget_bytes)),
                 packs: Mutex::default(),
+                sweeps: Mutex::default(),
                 triggers: Mutex::default(),
                 lists: Mutex::default(),
                 is_connected: AtomicBool::new(false),

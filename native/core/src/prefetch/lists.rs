@@ -99,6 +99,46 @@ impl Shared {
         self.work(lane, move |shared, interrupt| shared.resolve(lane, &tree, items, None, interrupt));
     }
 
+    /// Fetches the catalogs on the way to some paths, as far as the account allows; returns at once. What is reached by a
+    /// catalog that is at hand is left to whoever needs it: decoding it would be in vain where nobody does.
+    pub(super) fn bring_ways(&self, tree: &Arc<CatalogTree>, mut paths: Vec<RepoPath>) {
+        let is_first_missing = |path: &RepoPath| {
+            let first = first_nested(tree.root(), path);
+            first.is_some_and(|nested| !self.cache.is_cached(&catalog_want(&self.fqrn, &nested, Place::Data).id))
+        };
+        paths.retain(is_first_missing);
+        if paths.is_empty() {
+            return;
+        }
+        let tree = Arc::clone(tree);
+        self.work((Mechanism::Traces, 0, 1), move |shared, interrupt| {
+            for _ in 0..DEPTH_MAX {
+                let mut missing = Vec::new();
+                paths.retain(|path| {
+                    let Located::In(nested) = shared.locate(&tree, path) else { return false };
+                    if !missing.contains(&nested) {
+                        missing.push(nested);
+                    }
+                    true
+                });
+                if missing.is_empty() || interrupt.is_cancelled() {
+                    break;
+                }
+                if shared.settings.packs {
+                    for nested in &missing {
+                        shared.bring_table(&tree, &nested.path);
+                    }
+                }
+                match shared.bring_catalogs(Mechanism::Traces, &missing, interrupt, || ()) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(_) => return Done::Failed,
+                }
+            }
+            Done::WELL
+        });
+    }
+
     /// Reads the specification in `specification`, which is beside the trigger in `row`, and follows it; returns at once.
     pub(super) fn follow_bundle(&self, tree: &Arc<CatalogTree>, view: &View, row: RowId, specification: RowId) {
         let (tree, view) = (Arc::clone(tree), view.clone());
@@ -177,6 +217,10 @@ impl Shared {
                     Located::Nowhere => {}
                 }
             }
+            let mut catalogs = HashSet::new();
+            for (view, ..) in wanted.iter().filter(|(view, ..)| catalogs.insert(catalog_key(view))) {
+                self.ensure_table(tree, view, interrupt);
+            }
             let errands = self.by_packs(lane.0, wanted, preferred);
             if missing.is_empty() || interrupt.is_cancelled() {
                 self.list(lane, errands);
@@ -249,6 +293,18 @@ impl Shared {
             _ => Located::Nowhere,
         }
     }
+}
+
+/// Returns the first catalog below another one that a path leads into.
+fn first_nested(view: &View, path: &RepoPath) -> Option<NestedRow> {
+    let mut row = RowId::ROOT;
+    for name in path.names() {
+        row = view.index.child(row, name)?;
+        if let Some(nested) = view.index.nested(row) {
+            return Some(nested.clone());
+        }
+    }
+    None
 }
 
 /// Returns the objects that make up a file, as far as the offsets of chunks name them.

@@ -15,17 +15,20 @@ pub mod ledger;
 pub mod lists;
 pub mod namesakes;
 pub mod neighbours;
+mod packed;
 mod packs;
 mod queue;
 pub mod readahead;
 mod rows;
 mod settings;
+mod sweeps;
 pub mod traces;
 
 use std::sync::Arc;
 
 use nearfs_format::bundle;
 use nearfs_format::object::{ObjectId, ObjectKind};
+use nearfs_format::path::RepoPath;
 use parking_lot::Mutex;
 
 use crate::cache::fill::ObjectCache;
@@ -46,6 +49,14 @@ pub use settings::PrefetchSettings;
 const CATALOGS_MAX: usize = 64;
 /// Connections that are opened ahead over a long line, so that the first large answer comes in parts at once.
 const CONNECTIONS_AHEAD: usize = 16;
+
+/// Before anything of a repository is known: has connections opened as soon as the line turns out to be long, so that they
+/// are there when the first catalog is asked for.
+pub fn prepare(cache: &ObjectCache, settings: &PrefetchSettings) {
+    if settings.is_on() && !cache.disk().is_read_only() {
+        cache.origin().connect_ahead(CONNECTIONS_AHEAD);
+    }
+}
 
 /// Fetches ahead for one mount.
 #[derive(Debug)]
@@ -70,11 +81,7 @@ impl Prefetcher {
 
     /// A revision is shown from now on: prepares for what will be asked for in it.
     pub fn shows(&self, tree: &Arc<CatalogTree>) {
-        if !self.settings().is_on() {
-            return;
-        }
-        self.shared.cache.origin().connect_ahead(CONNECTIONS_AHEAD);
-        if self.settings().packs {
+        if self.settings().is_on() && self.settings().packs {
             self.shared.enter_packs(tree);
         }
     }
@@ -119,6 +126,13 @@ impl Prefetcher {
         }
     }
 
+    /// The entries of a directory are asked for, and a catalog that is at hand starts there: a list may have brought it.
+    pub fn catalog_entered(&self, view: &View, row: RowId) {
+        if let Some(nested) = view.index.nested(row).filter(|_| self.settings().is_on()) {
+            self.shared.ledger.lock().take(&ObjectId::new(nested.hash, ObjectKind::Catalog));
+        }
+    }
+
     /// The entries of a directory where a catalog starts are asked for, and it is not at hand.
     pub fn catalog_asked(&self, tree: &Arc<CatalogTree>, view: &View, row: RowId) {
         let Some(nested) = view.index.nested(row) else { return };
@@ -141,6 +155,9 @@ impl Prefetcher {
 
     /// A directory is listed from its beginning: whoever looks at all of it looks into the catalogs that start there.
     pub fn listed(&self, view: &View, directory: RowId) {
+        if self.settings().is_on() && self.settings().packs {
+            self.shared.listed(view, directory);
+        }
         if !self.settings().catalogs || !self.settings().is_on() || view.index.all_nested().next().is_none() {
             return;
         }
@@ -190,6 +207,13 @@ impl Prefetcher {
     pub fn follow(&self, mechanism: Mechanism, tree: &Arc<CatalogTree>, items: Vec<Item>) {
         if self.settings().is_on() {
             self.shared.follow(mechanism, tree, items);
+        }
+    }
+
+    /// Fetches the catalogs on the way to `paths`, which are likely to be asked for. Returns at once.
+    pub fn enter(&self, tree: &Arc<CatalogTree>, paths: Vec<RepoPath>) {
+        if self.settings().is_on() {
+            self.shared.bring_ways(tree, paths);
         }
     }
 

@@ -1,9 +1,8 @@
 //! Packs: many small files for one request, where the publisher made them (docs/format-packs.md).
 //!
-//! Owns which packs are asked for: that of a file that is waited for; the next ones of its kind once half of a pack was
-//! read, or a second pack is met by somebody who reads on in what comes, twice as many each time; what a publisher made
-//! for a trigger; and what holds at least half of a list. A table is read once for each catalog in which
-//! something is waited for, and is a hint: members count by their own hash, whatever it says.
+//! Owns the way from a file that is waited for, a trigger or a list to the packs that are asked for: [`super::packed`] says
+//! which are worth it. A table is read once for each catalog in which something is waited for, and is a hint: members
+//! count by their own hash, whatever it says.
 //!
 //! Threading: under the lock of whoever owns it; tables are read on threads of the crew.
 
@@ -11,20 +10,20 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nearfs_format::dirent::{Compression, EntryFlags, FileType};
+use nearfs_format::dirent::{Compression, EntryFlags};
 use nearfs_format::object::{ObjectId, ObjectKind};
-use nearfs_format::pack_table::{PACKS_DIRECTORY, PackKey, PackTable, TABLE_MAX_BYTES, kind_of, table_name};
+use nearfs_format::pack_table::{PACKS_DIRECTORY, PackKey, PackTable, TABLE_MAX_BYTES, table_name};
 use nearfs_format::path::RepoPath;
-use parking_lot::Mutex;
 
 use super::crew::Done;
-use super::errands::{Errand, PackErrand, Shared};
+use super::errands::{Errand, LOOK, OTHERS_LIMIT, PackErrand, Shared};
 use super::ledger::Mechanism;
 use super::neighbours::Event;
+use super::packed::Packed;
 use super::rows::{catalog_key, guessable};
 use crate::cache::{Place, Want};
 use crate::catalog::content;
-use crate::catalog::index::{CatalogIndex, RowId};
+use crate::catalog::index::RowId;
 use crate::catalog::tree::{CatalogTree, View};
 use crate::error::Result;
 use crate::repo::snapshot::catalog_want;
@@ -36,22 +35,15 @@ const CATALOGS_MAX: usize = 256;
 const COMING_LIMIT: Duration = Duration::from_secs(20);
 /// Files that were waited for while a table was on its way.
 const MISSED_MAX: usize = 32;
-/// Bytes of packs of a catalog in advance, and what each file of theirs that was read is worth, in files: who reads one of
-/// many is better off with that one.
-const IN_ADVANCE_BYTES: u64 = 512 << 10;
-const FOR_EACH_READ: u64 = 4;
-/// Who meets so many packs, and read so many files for each of them, is not done with a few.
-const MET_MIN: u32 = 2;
-const READ_OF_EACH: u32 = 2;
 /// Fewer files of a list come as fast alone.
 const WANTED_MIN: usize = 3;
-/// Packs that follow one another are asked for up to this number at a time.
-const NEXT_MAX: u32 = 16;
 
 /// What is known of the packs of all catalogs.
 #[derive(Debug, Default)]
 pub(super) struct Packs {
     catalogs: HashMap<u64, State>,
+    /// The repository has packs.
+    are_there: bool,
     /// Packs that came.
     pub(super) came: u64,
 }
@@ -64,127 +56,13 @@ enum State {
     Known(Arc<Packed>),
 }
 
-/// The packs of one catalog.
-#[derive(Debug)]
-pub(super) struct Packed {
-    table: PackTable,
-    /// For each pack, the rows of the files that it is thought to hold.
-    rows: Vec<Vec<RowId>>,
-    progress: Mutex<Progress>,
-}
-
-#[derive(Debug)]
-struct Progress {
-    asked: Vec<bool>,
-    used: Vec<u32>,
-    /// How many packs follow the next one that was half read.
-    next: u32,
-    /// By kind, packs that somebody had to wait for, and files that were read of packs.
-    met: HashMap<Box<[u8]>, (u32, u32)>,
-}
-
-impl Packed {
-    fn new(table: PackTable, index: &CatalogIndex) -> Self {
-        let count = table.packs().len();
-        let mut rows = vec![Vec::new(); count];
-        for row in (0..index.len() as u32).map(RowId) {
-            numbers(&table, index, row).for_each(|number| rows[number].push(row));
-        }
-        let progress =
-            Mutex::new(Progress { asked: vec![false; count], used: vec![0; count], next: 1, met: HashMap::new() });
-        Self { table, rows, progress }
-    }
-
-    /// Returns the pack that a file is thought to lie in.
-    fn number_of(&self, index: &CatalogIndex, row: RowId) -> Option<usize> {
-        numbers(&self.table, index, row).next()
-    }
-
-    /// Takes note that a file was read that came in a pack; returns the packs that are worth asking for now.
-    fn used(&self, index: &CatalogIndex, number: usize) -> Vec<usize> {
-        let mut progress = self.progress.lock();
-        progress.used[number] += 1;
-        progress.met.entry(self.kind(index, number)).or_default().1 += 1;
-        let used = progress.used[number] as usize;
-        if used * 2 < self.rows[number].len() || (used - 1) * 2 >= self.rows[number].len() {
-            return Vec::new();
-        }
-        self.next(index, number, &mut progress)
-    }
-
-    /// Says whether enough was read of what packs brought so far.
-    fn is_worth_more(&self, number: usize) -> bool {
-        let progress = self.progress.lock();
-        let bytes = |number: usize| u64::from(self.table.packs()[number].size_bytes);
-        let numbers = || 0..self.rows.len();
-        let brought: u64 = numbers().filter(|number| progress.asked[*number]).map(bytes).sum();
-        let a_file = |number: usize| bytes(number) / self.rows[number].len().max(1) as u64;
-        let read: u64 = numbers().map(|number| u64::from(progress.used[number]) * a_file(number)).sum();
-        brought + bytes(number) <= IN_ADVANCE_BYTES + read * FOR_EACH_READ
-    }
-
-    /// Takes note that a file of a pack is waited for; returns the packs beside it that are worth asking for now.
-    fn missed(&self, index: &CatalogIndex, number: usize) -> Vec<usize> {
-        let mut progress = self.progress.lock();
-        let met = progress.met.entry(self.kind(index, number)).or_default();
-        met.0 += 1;
-        let (packs, files) = *met;
-        let reads_most = packs >= MET_MIN && files >= packs * READ_OF_EACH;
-        if !reads_most {
-            return Vec::new();
-        }
-        // In no order, each further pack is as likely to be next.
-        progress.next = progress.next.max(packs * 2);
-        self.next(index, number, &mut progress)
-    }
-
-    /// Returns the packs of the same kind after one, then those before it, that were not asked for: twice as many as the
-    /// last time.
-    fn next(&self, index: &CatalogIndex, number: usize, progress: &mut Progress) -> Vec<usize> {
-        let kind = self.kind(index, number);
-        let around = (number + 1..self.rows.len()).chain((0..number).rev());
-        let alike = around.filter(|next| self.kind(index, *next) == kind && !progress.asked[*next]);
-        let next = alike.take(progress.next as usize).collect();
-        progress.next = (progress.next * 2).min(NEXT_MAX);
-        next
-    }
-
-    fn kind(&self, index: &CatalogIndex, number: usize) -> Box<[u8]> {
-        self.rows[number].first().map_or(&b""[..], |row| kind_of(index.name(*row))).into()
-    }
-
-    fn errand(&self, number: usize, wants: Vec<Want>, mechanism: Mechanism) -> Errand {
-        let reference = &self.table.packs()[number];
-        let id = ObjectId::new(reference.hash, ObjectKind::File);
-        let pack = Want::sized(id, Compression::None, u64::from(reference.size_bytes))
-            .labelled(format!("pack of {} files", reference.members));
-        let ids = wants.iter().map(|want| want.id).collect();
-        Errand::Pack(Box::new(PackErrand { mechanism, pack, wants, ids }))
-    }
-
-    fn is_asked(&self, number: usize) -> bool {
-        self.progress.lock().asked[number]
-    }
-
-    fn set_asked(&self, number: usize, is_asked: bool) {
-        self.progress.lock().asked[number] = is_asked;
-    }
-}
-
-/// Returns the packs that a row's file is thought to lie in: none but for small files, whole and in the repository.
-fn numbers<'t>(table: &'t PackTable, index: &CatalogIndex, row: RowId) -> impl Iterator<Item = usize> + 't {
-    let entry = index.row(row);
-    let has_own_object = !entry.flags.has(EntryFlags::CHUNKED) && !entry.flags.has(EntryFlags::EXTERNAL);
-    let hash = entry.hash.filter(|_| entry.file_type == FileType::Regular && has_own_object && entry.size > 0);
-    hash.into_iter().flat_map(|hash| table.of_object(&hash).collect::<Vec<_>>())
-}
-
 impl Shared {
     /// Has the catalog of packs of a revision fetched, where there is one.
     pub(super) fn enter_packs(&self, tree: &Arc<CatalogTree>) {
         if packs_row(tree).is_none() {
             return;
         }
+        self.packs.lock().are_there = true;
         let tree = Arc::clone(tree);
         self.work((Mechanism::Packs, 0, 0), move |shared, interrupt| {
             shared.packs_view(&tree, interrupt).map_or(Done::Failed, |_| Done::WELL)
@@ -228,18 +106,29 @@ impl Shared {
         });
     }
 
-    /// Sees to it that the table of a catalog is known, where it has one. On a thread of the crew.
+    /// Sees to it that the table of a catalog is known, where it has one; waits for whoever reads it already. On a thread of
+    /// the crew.
     pub(super) fn ensure_table(&self, tree: &CatalogTree, view: &View, interrupt: &Interrupt) {
+        if !self.settings.packs || packs_row(tree).is_none() {
+            return;
+        }
+        let catalog = catalog_key(view);
         let is_new = {
             let mut packs = self.packs.lock();
-            let is_new = !packs.catalogs.contains_key(&catalog_key(view));
-            if is_new && self.settings.packs && packs_row(tree).is_some() {
-                packs.begin(catalog_key(view), Vec::new());
+            let is_new = !packs.catalogs.contains_key(&catalog);
+            if is_new {
+                packs.begin(catalog, Vec::new());
             }
             is_new
         };
-        if is_new && self.settings.packs && packs_row(tree).is_some() {
+        if is_new {
             self.load_table(tree, view, interrupt);
+            return;
+        }
+        let until = Instant::now() + OTHERS_LIMIT;
+        let is_coming = || matches!(self.packs.lock().catalogs.get(&catalog), Some(State::Coming(..)));
+        while is_coming() && !interrupt.is_cancelled() && Instant::now() < until {
+            std::thread::sleep(LOOK);
         }
     }
 
@@ -267,7 +156,7 @@ impl Shared {
         let before = self.packs.lock().catalogs.insert(catalog_key(view), state);
         if let Some(State::Coming(_, missed)) = before {
             for row in missed {
-                self.ask_pack_of(view, row);
+                self.missed_in_packs(view, row);
             }
         }
         done
@@ -304,17 +193,30 @@ impl Shared {
                 }
             }
         };
-        let Some(number) = packed.number_of(&view.index, row) else { return };
         match event {
-            Event::Missed => {
-                let next = packed.missed(&view.index, number);
-                let mut all = std::iter::once(number).chain(next);
-                let _until_refused = all.all(|number| self.ask_pack(view, &packed, number));
-            }
+            Event::Missed => self.missed_in_packs(view, row),
             Event::Used => {
+                let Some(number) = packed.number_of(&view.index, row) else { return };
                 let next = packed.used(&view.index, number);
                 let _until_refused = next.into_iter().all(|number| self.ask_pack(view, &packed, number));
             }
+        }
+    }
+
+    /// Asks for the pack of a file that is waited for, and for those beside it that are worth it.
+    fn missed_in_packs(&self, view: &View, row: RowId) {
+        let Some(packed) = self.packed(catalog_key(view)) else { return };
+        let Some(number) = packed.number_of(&view.index, row) else { return };
+        let listed = self.sweeps.lock().count(catalog_key(view), Instant::now());
+        let next = packed.missed(&view.index, number, listed);
+        let mut all = std::iter::once(number).chain(next);
+        let _until_refused = all.all(|number| self.ask_pack(view, &packed, number));
+    }
+
+    /// A directory is listed from its beginning.
+    pub(super) fn listed(&self, view: &View, directory: RowId) {
+        if self.packs.lock().are_there {
+            self.sweeps.lock().listed(catalog_key(view), directory.0, Instant::now());
         }
     }
 
@@ -322,7 +224,7 @@ impl Shared {
     pub(super) fn ask_own_packs(&self, view: &View, key: PackKey) {
         let Some(packed) = self.packed(catalog_key(view)) else { return };
         let lane = (Mechanism::Bundles, catalog_key(view), 0);
-        for number in packed.table.of_trigger(key) {
+        for number in packed.table().of_trigger(key) {
             let errand = self.pack_errand(view, &packed, number, Mechanism::Bundles);
             if matches!(&errand, Errand::Pack(of) if of.wants.len() > 1) && self.ask(lane, errand).is_ok() {
                 packed.set_asked(number, true);
@@ -360,13 +262,13 @@ impl Shared {
     /// Returns the errand of a pack, for those of its files that are missing.
     fn pack_errand(&self, view: &View, packed: &Packed, number: usize, mechanism: Mechanism) -> Errand {
         let (mut wants, mut seen) = (Vec::new(), HashSet::new());
-        for row in &packed.rows[number] {
+        for row in packed.rows(number) {
             let want = content::of(view, *row).ok().and_then(guessable);
             if let Some(want) = want.filter(|want| seen.insert(want.id) && !self.cache.is_cached(&want.id)) {
                 wants.push(want.labelled(view.path(*row).to_string()));
             }
         }
-        packed.errand(number, wants, mechanism)
+        errand_of(packed, number, wants, mechanism)
     }
 
     /// Turns what is wanted into errands, in the order of `wanted`: a pack where the publisher made it for this list
@@ -388,7 +290,7 @@ impl Shared {
             places.entry(place).or_insert_with(|| (view.clone(), packed, 0)).2 += 1;
         }
         places.retain(|(_, number), (_, packed, count)| {
-            *count >= WANTED_MIN && *count * 2 >= packed.rows[*number].len() && !packed.is_asked(*number)
+            *count >= WANTED_MIN && *count * 2 >= packed.rows(*number).len() && !packed.is_asked(*number)
         });
         let (mut errands, mut covered) = (own, HashSet::new());
         for (_, _, want) in wanted {
@@ -420,11 +322,11 @@ impl Shared {
         let Some((packed, key)) = preferred.and_then(|(catalog, key)| Some((self.packed(catalog)?, key))) else {
             return (VecDeque::new(), wanted);
         };
-        let own: Vec<usize> = packed.table.of_trigger(key).collect();
+        let own: Vec<usize> = packed.table().of_trigger(key).collect();
         let mut in_packs: BTreeMap<usize, Vec<Want>> = BTreeMap::new();
         let mut rest = Vec::new();
         for (view, row, want) in wanted {
-            let numbers = (want.id.kind == ObjectKind::File).then(|| packed.table.of_object(&want.id.hash));
+            let numbers = (want.id.kind == ObjectKind::File).then(|| packed.table().of_object(&want.id.hash));
             match numbers.and_then(|mut numbers| numbers.find(|number| own.contains(number))) {
                 Some(number) => in_packs.entry(number).or_default().push(want),
                 None => rest.push((view, row, want)),
@@ -433,7 +335,7 @@ impl Shared {
         // A pack for a single file is a pack in vain.
         let errands = in_packs.into_iter().map(|(number, mut wants)| match wants.len() {
             1 => Errand::Object(wants.remove(0)),
-            _ => packed.errand(number, wants, mechanism),
+            _ => errand_of(&packed, number, wants, mechanism),
         });
         (errands.collect(), rest)
     }
@@ -446,6 +348,16 @@ impl Packs {
         }
         self.catalogs.insert(catalog, State::Coming(Instant::now(), missed));
     }
+}
+
+/// Returns the errand of a pack for some of its members.
+fn errand_of(packed: &Packed, number: usize, wants: Vec<Want>, mechanism: Mechanism) -> Errand {
+    let reference = &packed.table().packs()[number];
+    let id = ObjectId::new(reference.hash, ObjectKind::File);
+    let pack = Want::sized(id, Compression::None, u64::from(reference.size_bytes))
+        .labelled(format!("pack of {} files", reference.members));
+    let ids = wants.iter().map(|want| want.id).collect();
+    Errand::Pack(Box::new(PackErrand { mechanism, pack, wants, ids }))
 }
 
 /// Returns where the catalog of packs starts: hidden, as a publisher makes it.

@@ -356,10 +356,11 @@ impl Transport for HttpTransport {
         Box::pin(async move {
             let Ok(uri) = target.base_url.parse::<Uri>() else { return };
             let Ok(endpoint) = verdict::endpoint(&uri, &target.proxy) else { return };
-            if !self.lines.is_long(&endpoint, self.options.long_line) {
+            let (timeout, subject) = (self.timeouts.of(&target.proxy), uri.to_string());
+            let is_known = tokio::time::timeout(timeout, self.lines.until_connected(&endpoint)).await.is_ok();
+            if !is_known || !self.lines.is_long(&endpoint, self.options.long_line) {
                 return;
             }
-            let (timeout, subject) = (self.timeouts.of(&target.proxy), uri.to_string());
             let missing = count.saturating_sub(self.pool.idle(&endpoint));
             let opened = (0..missing).map(|_| self.connector.open(&endpoint, timeout, &subject));
             for connection in join_all(opened).await.into_iter().flatten() {

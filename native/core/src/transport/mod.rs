@@ -180,8 +180,8 @@ pub trait Transport: Send + Sync + Debug {
         sink: &'a mut (dyn Sink + Send),
     ) -> BoxFuture<'a, Result<Fetched, Failure>>;
 
-    /// Opens connections to where requests to `target` go, up to `count` idle ones, where connecting is known to take
-    /// long. Nobody waits for it, and its failures are nobody's.
+    /// Opens connections to where requests to `target` go, up to `count` idle ones, where connecting takes long: as soon
+    /// as a request has shown that. Nobody waits for it, and its failures are nobody's.
     fn connect_ahead<'a>(&'a self, _target: &'a Target, _count: usize) -> BoxFuture<'a, ()> {
         Box::pin(async {})
     }

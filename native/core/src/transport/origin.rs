@@ -121,7 +121,8 @@ impl Origin {
         *self.route.lock().proxies().active().0 == Proxy::Direct
     }
 
-    /// Has up to `count` connections opened to the host in use, where that takes long; returns at once.
+    /// Has up to `count` connections opened to the host in use, where that takes long: as soon as a request has shown
+    /// that. Returns at once.
     pub fn connect_ahead(&self, count: usize) {
         let Some(attempt) = self.route.lock().next_attempt(b"") else { return };
         let transport = Arc::clone(&self.transport);

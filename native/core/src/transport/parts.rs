@@ -16,6 +16,7 @@ use futures_util::stream::FuturesOrdered;
 use hyper::header::{ACCEPT_RANGES, CONTENT_RANGE, HeaderMap};
 use hyper::{StatusCode, Uri};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::connect::Endpoint;
 use super::failure::{Failure, FailureClass};
@@ -42,6 +43,7 @@ const OPENING_BYTES: u64 = 128 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     known: Mutex<HashMap<Endpoint, Line>>,
+    connected: Notify,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +59,20 @@ impl Lines {
         let mut known = self.known.lock();
         let line = known.entry(endpoint.clone()).or_insert(Line { connect: took, sends_parts: false });
         line.connect = line.connect.min(took);
+        drop(known);
+        self.connected.notify_waiters();
+    }
+
+    /// Waits until it is known how long it takes to connect.
+    pub(super) async fn until_connected(&self, endpoint: &Endpoint) {
+        loop {
+            // Before the look, or what happens in between would be missed.
+            let connected = self.connected.notified();
+            if self.connect_time(endpoint).is_some() {
+                return;
+            }
+            connected.await;
+        }
     }
 
     /// Takes note of what the head of a whole answer says about byte ranges.

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 
 use nearfs_format::path::RepoPath;
-use nearfs_format::trace::{OFFSETS_MAX, Trace, TraceItem, TraceName};
+use nearfs_format::trace::{Listing, OFFSETS_MAX, Trace, TraceItem, TraceName};
 
 /// Lists with so many of ten files in common are of one use.
 const ALIKE_OF_TEN: usize = 8;
@@ -25,6 +25,10 @@ pub(super) trait Memory {
 
     /// Returns a trace of one use that lists both files, or lists one and has the other as its trigger.
     fn listing(&mut self, one: &RepoPath, other: &RepoPath) -> Option<Trace>;
+
+    /// Returns the one trace of a program that begins with another file each time which lists that file; nothing where
+    /// there are more.
+    fn unordered(&mut self, path: &RepoPath) -> Option<Trace>;
 
     /// Keeps a trace in place of the one of that name.
     fn put(&mut self, trace: Trace);
@@ -52,18 +56,18 @@ pub(super) fn learn(memory: &mut impl Memory, run: Vec<TraceItem>) {
             }
             return;
         };
-        let is_shared = trace.is_shared();
+        let (known_as, is_shared) = (trace.listing(), trace.is_shared());
         let kept = trace.into_items();
         let extent = if is_shared { kept.len() } else { kept.len().max(rest.len()) };
         let is_alike = in_common(&kept, &rest) * 10 >= extent * ALIKE_OF_TEN;
         if is_alike && !is_shared {
             let newest = with_chunks_of(rest, &kept);
-            renew(memory, Trace::new(name, false, newest), &kept);
+            renew(memory, Trace::new(name, known_as, newest), known_as, &kept);
             return;
         }
         let shared = if is_alike {
             let same_files = with_chunks_of(kept.clone(), &rest);
-            renew(memory, Trace::new(name, true, same_files.clone()), &kept);
+            renew(memory, Trace::new(name, known_as, same_files.clone()), known_as, &kept);
             same_files
         } else {
             split(memory, &first, name, kept, &rest)
@@ -82,14 +86,14 @@ pub(super) fn learn(memory: &mut impl Memory, run: Vec<TraceItem>) {
 /// run of what is known already; says whether it is.
 fn learn_by_another_trigger(memory: &mut impl Memory, first: &RepoPath, rest: &[TraceItem]) -> bool {
     let Some(known) = rest.first().and_then(|second| memory.listing(first, &second.path)) else { return false };
-    let (name, kept) = (known.name().clone(), known.into_items());
+    let (name, known_as, kept) = (known.name().clone(), known.listing(), known.into_items());
     // The first file of the run is one of the list, and the trigger of the list one of the run.
     let is_alike = (in_common(&kept, rest) + 2) * 10 >= kept.len().max(rest.len()) * ALIKE_OF_TEN;
     if is_alike {
         let first = TraceItem { path: first.clone(), offsets: None };
         let newest: Vec<TraceItem> =
             std::iter::once(first).chain(rest.iter().cloned()).filter(|file| file.path != name.trigger).collect();
-        renew(memory, Trace::new(name, false, with_chunks_of(newest, &kept)), &kept);
+        renew(memory, Trace::new(name, Listing::Unordered, with_chunks_of(newest, &kept)), known_as, &kept);
     }
     is_alike
 }
@@ -106,7 +110,7 @@ fn split(
     let listed: HashSet<&RepoPath> = kept.iter().map(|file| &file.path).collect();
     let shared: Vec<TraceItem> = run.iter().filter(|file| listed.contains(&file.path)).cloned().collect();
     let shared = with_chunks_of(shared, &kept);
-    memory.put(Trace::new(name, true, shared.iter().cloned()));
+    memory.put(Trace::new(name, Listing::Shared, shared.iter().cloned()));
     let opened: HashSet<&RepoPath> = run.iter().map(|file| &file.path).collect();
     let mut left = kept.into_iter().filter(|file| !opened.contains(&file.path));
     if let Some(second) = left.next() {
@@ -120,15 +124,15 @@ fn split(
 
 fn keep_whole(memory: &mut impl Memory, name: TraceName, files: Vec<TraceItem>) {
     if files.len() >= ITEMS_MIN {
-        memory.put(Trace::new(name, false, files));
+        memory.put(Trace::new(name, Listing::Whole, files));
     }
 }
 
 /// Keeps a trace in place of one with those files. The same ones in another order are no reason to write.
-fn renew(memory: &mut impl Memory, trace: Trace, kept: &[TraceItem]) {
+fn renew(memory: &mut impl Memory, trace: Trace, known_as: Listing, kept: &[TraceItem]) {
     let offsets: HashMap<&RepoPath, _> = kept.iter().map(|file| (&file.path, &file.offsets)).collect();
     let is_same = |file: &TraceItem| offsets.get(&file.path).is_some_and(|known| **known == file.offsets);
-    if trace.items().len() == kept.len() && trace.items().iter().all(is_same) {
+    if trace.listing() == known_as && trace.items().len() == kept.len() && trace.items().iter().all(is_same) {
         memory.confirm(trace.name());
     } else {
         memory.put(trace);

@@ -47,8 +47,17 @@ const REST_TIMES: u32 = 4;
 /// How long the end of the thread is waited for, which has what runs under way showed to write down.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// Fetches files of a revision ahead.
-pub type Follow = dyn Fn(&Arc<CatalogTree>, Vec<TraceItem>) + Send + Sync;
+/// Programs that ran last: the catalogs on the way to them are fetched as soon as there is a mount.
+const LAST_PROGRAMS: usize = 4;
+
+/// Fetches what is known to be asked for, and returns at once.
+pub trait Ahead: Send + Sync {
+    /// Fetches files of a revision.
+    fn follow(&self, tree: &Arc<CatalogTree>, items: Vec<TraceItem>);
+
+    /// Fetches what has to be known of a revision in order to find these files.
+    fn enter(&self, tree: &Arc<CatalogTree>, paths: Vec<RepoPath>);
+}
 
 /// What an open file has to say when its chunks are read, or when somebody waits for it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -82,7 +91,7 @@ struct Shared {
     fqrn: String,
     /// Where traces may be kept, the best place first; none where nothing is learned.
     directories: Vec<PathBuf>,
-    follow: Box<Follow>,
+    ahead: Box<dyn Ahead>,
     callers: Callers,
     state: Mutex<State>,
     woken: Condvar,
@@ -101,6 +110,8 @@ struct State {
     recorder: Recorder<View>,
     walks: HashMap<RunId, Followed>,
     has_steps: bool,
+    /// The revision that is shown from now on.
+    shown: Option<Weak<CatalogTree>>,
     has_thread: bool,
     is_over: bool,
 }
@@ -123,13 +134,13 @@ impl Rows for View {
 
 impl Traces {
     /// Prepares; nothing is learned where no directory is given.
-    pub fn new(fqrn: &str, directories: Vec<PathBuf>, follow: Box<Follow>) -> Self {
+    pub fn new(fqrn: &str, directories: Vec<PathBuf>, ahead: Box<dyn Ahead>) -> Self {
         // Tokens of an earlier mount are none of this one.
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_millis());
         Self(Arc::new(Shared {
             fqrn: fqrn.to_owned(),
             directories,
-            follow,
+            ahead,
             callers: Callers::default(),
             state: Mutex::default(),
             woken: Condvar::new(),
@@ -139,6 +150,16 @@ impl Traces {
             followed: AtomicU64::new(0),
             learned: AtomicU64::new(0),
         }))
+    }
+
+    /// A revision is shown from now on: has fetched what leads to the programs that ran last. Never waits.
+    pub fn shows(&self, tree: &Arc<CatalogTree>) {
+        let mut state = self.0.state.lock();
+        if !self.0.directories.is_empty() && !state.is_over {
+            state.shown = Some(Arc::downgrade(tree));
+            self.has_thread(&mut state);
+            self.0.woken.notify_one();
+        }
     }
 
     /// A file with content is opened; `flags` are those of `open(2)` as the kernel passes them on. Never waits.
@@ -289,7 +310,13 @@ impl Shared {
         loop {
             let now = Instant::now();
             let next_end = state.recorder.expire(now);
-            if state.has_steps {
+            if let Some(tree) = state.shown.take() {
+                MutexGuard::unlocked(&mut state, || {
+                    if let Some(tree) = tree.upgrade() {
+                        self.ahead.enter(&tree, store.last_triggers(LAST_PROGRAMS));
+                    }
+                });
+            } else if state.has_steps {
                 let steps = state.take_steps();
                 let walked = MutexGuard::unlocked(&mut state, || self.walk(steps, &mut store));
                 for (run, followed) in walked {
@@ -321,7 +348,7 @@ impl Shared {
             let items: Vec<TraceItem> = found.into_iter().flat_map(step).collect();
             if let Some(tree) = tree.upgrade().filter(|_| !items.is_empty()) {
                 self.followed.fetch_add(1, Ordering::Relaxed);
-                (self.follow)(&tree, items);
+                self.ahead.follow(&tree, items);
             }
             walked.push((run, (tree, walk)));
         }

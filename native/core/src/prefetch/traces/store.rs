@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use nearfs_format::path::RepoPath;
-use nearfs_format::trace::{TRACE_MAX_BYTES, Trace, TraceName};
+use nearfs_format::trace::{Listing, TRACE_MAX_BYTES, Trace, TraceName};
 use rustix::fs::{Access, OFlags, access};
 
 use super::learning::Memory;
@@ -24,7 +24,7 @@ const TRACES: &str = "traces";
 const TRACES_MAX: usize = 512;
 /// Traces of one trigger: a compiler has another use with every source.
 const TRACES_OF_TRIGGER_MAX: usize = 64;
-/// Traces that are looked into for two files.
+/// Traces that are looked into for a file.
 const LOOKED_AT_MAX: usize = 64;
 /// Bytes of a repository's traces.
 const BYTES_MAX: u64 = 32 << 20;
@@ -78,6 +78,17 @@ impl Store {
         }
         found.sort_unstable_by(|one, other| other.cmp(one));
         Ok(found.into_iter().map(|(_, name)| name).collect())
+    }
+
+    /// Returns the triggers whose traces held good last.
+    pub(super) fn last_triggers(&self, count: usize) -> Vec<RepoPath> {
+        self.first_lists().take(count).map(|trace| trace.name().trigger.clone()).collect()
+    }
+
+    /// Reads the traces of triggers alone, those that held good last first.
+    fn first_lists(&self) -> impl Iterator<Item = Trace> {
+        let latest = self.latest().unwrap_or_default().into_iter().take(LOOKED_AT_MAX);
+        latest.filter_map(|name| self.read_file(&name).ok()).filter(|trace| trace.name().after.is_none())
     }
 
     fn read(&self, name: &TraceName) -> io::Result<Trace> {
@@ -169,12 +180,13 @@ impl Memory for Store {
     }
 
     fn listing(&mut self, one: &RepoPath, other: &RepoPath) -> Option<Trace> {
-        let has = |trace: &Trace, path: &RepoPath| {
-            trace.name().trigger == *path || trace.items().iter().any(|item| item.path == *path)
-        };
-        let latest = self.latest().ok()?.into_iter().take(LOOKED_AT_MAX);
-        let mut found = latest.filter_map(|name| self.read_file(&name).ok());
-        found.find(|trace| trace.name().after.is_none() && !trace.is_shared() && has(trace, one) && has(trace, other))
+        self.first_lists().find(|trace| !trace.is_shared() && trace.has(one) && trace.has(other))
+    }
+
+    fn unordered(&mut self, path: &RepoPath) -> Option<Trace> {
+        let mut found = self.first_lists().filter(|trace| trace.listing() == Listing::Unordered && trace.has(path));
+        let first = found.next();
+        first.filter(|_| found.next().is_none())
     }
 
     fn put(&mut self, trace: Trace) {
@@ -211,7 +223,7 @@ mod tests {
     fn trace(trigger: usize, after: Option<usize>) -> Trace {
         let name = TraceName { trigger: path(format!("/t{trigger}")), after: after.map(|n| path(format!("/a{n}"))) };
         let items = (0..9).map(|n| TraceItem { path: path(format!("/f{n}")), offsets: None });
-        Trace::new(name, false, items)
+        Trace::new(name, Listing::Whole, items)
     }
 
     fn store(home: &TempDir) -> Store {

@@ -1,6 +1,6 @@
 //! What to fetch in a run that somebody waits in: what its trace says, and what the traces after it say as the run shows
-//! which use of the trigger it is. Where a trigger has none, its second file may show that the run is one of a program that
-//! begins with another file each time. Pure but for where the traces come from.
+//! which use of the trigger it is. Where a trigger has none, it may be a file of a program that is known to begin with another
+//! one each time, or the second file shows what both are of. Pure but for where the traces come from.
 
 use std::collections::HashSet;
 
@@ -42,30 +42,39 @@ impl Walk {
             return Vec::new();
         }
         if let Some(trigger) = self.trigger.as_ref().filter(|_| self.is_unknown) {
-            self.is_over = true;
             let trace = memory.listing(&trigger.trigger, &path);
-            // Its trigger is a file like the others, here.
-            let begins_with = trace.as_ref().map(|trace| trace.name().trigger.clone());
-            let mut items = self.new_of(trace);
-            let trigger = begins_with.filter(|path| self.expected.insert(path.clone()));
-            items.extend(trigger.map(|path| TraceItem { path, offsets: None }));
-            return items;
+            return self.whole(trace);
         }
         let name = match &self.trigger {
-            None => self.trigger.insert(TraceName::of(path)).clone(),
+            None => self.trigger.insert(TraceName::of(path.clone())).clone(),
             Some(trigger) => {
                 self.surprises += 1;
                 self.is_over = self.surprises >= SURPRISES_MAX;
-                trigger.after(path)
+                trigger.after(path.clone())
             }
         };
         let trace = memory.get(&name);
         if name.after.is_none() {
+            if trace.is_none()
+                && let Some(trace) = memory.unordered(&path)
+            {
+                return self.whole(Some(trace));
+            }
             self.is_unknown = trace.is_none();
             // All uses are one: nothing tells them apart.
             self.is_over = trace.as_ref().is_some_and(|trace| !trace.is_shared());
         }
         self.new_of(trace)
+    }
+
+    /// Returns all that is in a list under another trigger, which is a file like the others here; nothing comes after it.
+    fn whole(&mut self, trace: Option<Trace>) -> Vec<TraceItem> {
+        self.is_over = true;
+        let begins_with = trace.as_ref().map(|trace| trace.name().trigger.clone());
+        let mut items = self.new_of(trace);
+        let trigger = begins_with.filter(|path| self.expected.insert(path.clone()));
+        items.extend(trigger.map(|path| TraceItem { path, offsets: None }));
+        items
     }
 
     fn new_of(&mut self, trace: Option<Trace>) -> Vec<TraceItem> {
