@@ -9,6 +9,7 @@
 //! Threading: [`Lines`] is shared; its lock is held to look something up.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -30,8 +31,9 @@ use super::{BoxFuture, ByteRange, Fetched, Request, Sink, Target, verdict};
 const FIRST_BYTES: u64 = 12_500;
 /// No part is larger; each lies in memory until those before it were passed on.
 const PART_BYTES_MAX: u64 = 256 << 10;
-/// Parts in flight.
+/// Parts in flight; and beside them, those of what the first answer says there is beyond what was thought.
 const WAYS: usize = 16;
+const MORE_WAYS: usize = 2;
 /// A guess leaves so many connections to whoever waits.
 const SPARE: usize = 8;
 /// A large guess comes in so many parts at a time: it is paced by whoever makes guesses.
@@ -103,6 +105,24 @@ impl Lines {
     }
 }
 
+/// How long the whole is, as soon as the head of any answer tells.
+#[derive(Debug, Default)]
+struct Told {
+    whole: AtomicU64,
+    heard: Notify,
+}
+
+impl Told {
+    fn tell(&self, whole: u64) {
+        self.whole.store(whole, Ordering::Relaxed);
+        self.heard.notify_one();
+    }
+
+    fn whole(&self) -> Option<u64> {
+        Some(self.whole.load(Ordering::Relaxed)).filter(|whole| *whole > 0)
+    }
+}
+
 /// What came of asking for a part.
 enum Part {
     /// Its bytes, and how many the whole has.
@@ -141,19 +161,27 @@ impl HttpTransport {
         sink: &mut (dyn Sink + Send),
     ) -> Result<Option<Fetched>, Failure> {
         let guessed_end = request.typical_length.unwrap_or(0);
+        let told = Told::default();
         let mut parts: FuturesOrdered<BoxFuture<'_, _>> = FuturesOrdered::new();
         let (mut asked_to, mut written, mut total) = (0, 0, None);
         loop {
-            let end = total.unwrap_or(guessed_end);
-            while asked_to < end && parts.len() < WAYS {
+            let (end, ways) = told.whole().map_or((guessed_end, WAYS), |whole| (whole, WAYS + MORE_WAYS));
+            while asked_to < end && parts.len() < ways {
                 let length = part_bytes.min(request.max_bytes - asked_to);
                 if length == 0 {
                     break;
                 }
-                parts.push_back(Box::pin(self.part(uri, target, request, ByteRange { offset: asked_to, length })));
+                let range = ByteRange { offset: asked_to, length };
+                parts.push_back(Box::pin(self.part(uri, target, request, range, &told)));
                 asked_to += length;
             }
-            let Some(part) = parts.next().await else { break };
+            let part = tokio::select! {
+                biased;
+                part = parts.next() => part,
+                // What is left over is asked for now, and not when the first part is there.
+                () = told.heard.notified(), if end != told.whole().unwrap_or(0) => continue,
+            };
+            let Some(part) = part else { break };
             match (part?, total) {
                 (Part::Bytes(bytes, whole), known) if known.is_none_or(|known| known == whole) => {
                     if known.is_none() {
@@ -197,12 +225,19 @@ impl HttpTransport {
         (bytes < typical).then_some(bytes)
     }
 
-    async fn part(&self, uri: &Uri, target: &Target, request: &Request, range: ByteRange) -> Result<Part, Failure> {
+    async fn part(
+        &self,
+        uri: &Uri,
+        target: &Target,
+        request: &Request,
+        range: ByteRange,
+        told: &Told,
+    ) -> Result<Part, Failure> {
         let begun = Instant::now();
         // As for whole answers: the semaphore is never closed.
         let _turn = self.turns.acquire().await.ok();
         let asked = Request { range: Some(range), expected_length: None, ..request.clone() };
-        let outcome = self.part_now(uri, target, &asked, range).await;
+        let outcome = self.part_now(uri, target, &asked, range, told).await;
         if range.offset > 0 {
             // The first part is counted as the attempt itself.
             self.counters.count_request(begun.elapsed(), outcome.is_err());
@@ -210,7 +245,14 @@ impl HttpTransport {
         outcome
     }
 
-    async fn part_now(&self, uri: &Uri, target: &Target, asked: &Request, range: ByteRange) -> Result<Part, Failure> {
+    async fn part_now(
+        &self,
+        uri: &Uri,
+        target: &Target,
+        asked: &Request,
+        range: ByteRange,
+        told: &Told,
+    ) -> Result<Part, Failure> {
         let mut pace = Pace::new(self.options.low_speed_limit, self.timeouts.of(&target.proxy));
         let answer = self.answer(uri, &target.proxy, asked, &mut pace).await?;
         let status = answer.response.status();
@@ -229,6 +271,7 @@ impl HttpTransport {
         verdict::check_range(uri, &answer.response, asked).map_err(|_| not_one_file(uri))?;
         let whole = whole_length(answer.response.headers()).filter(|whole| *whole > range.offset);
         let whole = whole.ok_or_else(|| not_one_file(uri))?;
+        told.tell(whole);
         let length = range.length.min(whole - range.offset);
         let asked = Request { max_bytes: length, expected_length: Some(length), ..asked.clone() };
         let mut sink = MemorySink::default();
