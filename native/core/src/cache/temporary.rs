@@ -8,7 +8,7 @@
 //! Belongs to one thread; dropping it removes it.
 
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Seek as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -63,10 +63,14 @@ impl Temporary {
     pub(super) fn persist(self, target: &Path) -> Result<File, (Self, io::Error)> {
         match self {
             Self::Named(named) => named.persist(target).map_err(|refused| (Self::Named(refused.file), refused.error)),
-            Self::Unnamed(file, txn) => match name_it(&file, &txn, target) {
-                Ok(()) => Ok(file),
-                Err(error) => Err((Self::Unnamed(file, txn), error)),
-            },
+            Self::Unnamed(file, txn) => {
+                let named = match name_it(&file, &txn, target) {
+                    Err(error) if is_about_links(&error) => copied(&file, &txn, target),
+                    Ok(()) => return Ok(file),
+                    Err(error) => Err(error),
+                };
+                named.map_err(|error| (Self::Unnamed(file, txn), error))
+            }
         }
     }
 
@@ -113,6 +117,23 @@ fn name_it(file: &File, txn: &Path, target: &Path) -> io::Result<()> {
     }
 }
 
+/// Says whether a rename may succeed where a link failed so: some file systems have no links.
+fn is_about_links(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotFound, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    !matches!(error.kind(), NotFound | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+}
+
+/// Writes the content to a file that has a name, and renames that.
+fn copied(file: &File, txn: &Path, target: &Path) -> io::Result<File> {
+    let mut named = builder().tempfile_in(txn)?;
+    named.as_file().set_permissions(file.metadata()?.permissions())?;
+    let mut source = file;
+    source.rewind()?;
+    io::copy(&mut source, named.as_file_mut())?;
+    named.as_file().sync_data()?;
+    named.persist(target).map_err(|refused| refused.error)
+}
+
 fn link(file: &File, name: &Path) -> io::Result<()> {
     let descriptor = format!("{DESCRIPTORS}/{}", file.as_raw_fd());
     Ok(linkat(CWD, descriptor, CWD, name, AtFlags::SYMLINK_FOLLOW)?)
@@ -149,6 +170,21 @@ mod tests {
         }
         let missing = Temporary::create(Path::new("/nowhere"), Sharing::Exclusive, false).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn where_there_are_no_links_the_content_is_renamed() {
+        let dir = tempfile::tempdir().unwrap();
+        let Temporary::Unnamed(file, txn) = Temporary::create(dir.path(), Sharing::Alien, false).unwrap() else {
+            panic!("the test needs a file system with files that have no name");
+        };
+        (&file).write_all(b"all of it").unwrap();
+        let target = dir.path().join("object");
+        copied(&file, &txn, &target).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"all of it");
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o660);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(is_about_links(&rustix::io::Errno::XDEV.into()) && !is_about_links(&io::ErrorKind::NotFound.into()));
     }
 
     #[test]

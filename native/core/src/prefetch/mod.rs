@@ -129,7 +129,10 @@ impl Prefetcher {
     /// The entries of a directory are asked for, and a catalog that is at hand starts there: a list may have brought it.
     pub fn catalog_entered(&self, view: &View, row: RowId) {
         if let Some(nested) = view.index.nested(row).filter(|_| self.settings().is_on()) {
-            self.shared.ledger.lock().take(&ObjectId::new(nested.hash, ObjectKind::Catalog));
+            let taken = self.shared.ledger.lock().take(&ObjectId::new(nested.hash, ObjectKind::Catalog));
+            if taken.is_some() {
+                self.shared.pump();
+            }
         }
     }
 
