@@ -724,8 +724,9 @@ def rebuild_references(
 def parse_trace(content: bytes) -> tuple[str, bytes, bytes | None, str, list[tuple[bytes, list[int] | None]]]:
     """Reads a learned trace: name of its file, trigger, file after which it begins, listing, (path, offsets)s.
 
-    The third is None where it begins with the trigger. The listing is `whole`, `unordered` where the program begins with
-    another of these files each time, or `shared` where uses of the trigger go on differently after them. Raises `Corrupt` or `Unsupported` for what is no trace.
+    The third is None where it begins with the trigger. The listing is `whole`, `unordered` where the program begins
+    with another of these files each time, or `shared` where uses of the trigger go on differently after them. Raises
+    `Corrupt` or `Unsupported` for what is no trace.
     """
 
 def error_kinds() -> list[str]:
