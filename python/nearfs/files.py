@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 from typing import TYPE_CHECKING
 
@@ -19,20 +20,48 @@ if TYPE_CHECKING:
 
 
 def replace(path: Path, content: bytes | str, mode: int = 0o644) -> None:
-    """Writes a file so that a kill leaves the old one or the new one, never a part."""
+    """Writes a file so that a kill leaves the old one or the new one, never a part.
+
+    What a killed writer left beside it is removed by the next one.
+    """
     text = content.encode() if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as out:
+        with open(_locked(beside, mode), "wb") as out:
             out.write(text)
             out.flush()
             os.fchmod(out.fileno(), mode)
             os.fsync(out.fileno())
-        os.replace(beside, path)
+            os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
+        _remove_if_nobody_writes(left)
     sync_directory(path.parent)
+
+
+def _locked(path: Path, mode: int) -> int:
+    """Opens a file for writing and locks it, so that others see that somebody writes it."""
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        try:
+            # Who removes leftovers holds it for a moment. Where locks do not exist, leftovers stay.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _remove_if_nobody_writes(path: Path) -> None:
+    # A leftover that cannot be removed costs a few bytes and is no reason to fail.
+    with contextlib.suppress(OSError), open(path, "ab") as left:
+        fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
 
 
 def remove(path: Path) -> None:
