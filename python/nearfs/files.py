@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import glob
 import os
+import time
 from typing import TYPE_CHECKING
 
 from nearfs.errors import Busy
@@ -17,6 +18,9 @@ from nearfs.errors import Busy
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# Two seconds for what takes microseconds.
+_LOCK_TRIES, _LOCK_PAUSE_S = 200, 0.01
 
 
 def replace(path: Path, content: bytes | str, mode: int = 0o644) -> None:
@@ -42,19 +46,23 @@ def replace(path: Path, content: bytes | str, mode: int = 0o644) -> None:
 
 
 def _locked(path: Path, mode: int) -> int:
-    """Opens a file for writing and locks it, so that others see that somebody writes it."""
-    while True:
+    """Opens a file for writing and locks it, so that others see that somebody writes it; `Busy` if somebody else does."""
+    for _ in range(_LOCK_TRIES):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:
-            # Who removes leftovers holds it for a moment. Where locks do not exist, leftovers stay.
-            with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink:
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = os.fstat(descriptor).st_nlink > 0
+        except BlockingIOError:
+            is_ours = False
+        except OSError:
+            # Where locks do not exist, leftovers stay.
+            is_ours = True
+        if is_ours:
+            return descriptor
+        # Who removes leftovers holds it for a moment.
         os.close(descriptor)
+        time.sleep(_LOCK_PAUSE_S)
+    raise Busy("another process writes it", operation="replace", subject=str(path), exit_code=1)
 
 
 def _remove_if_nobody_writes(path: Path) -> None:
