@@ -46,7 +46,7 @@ def replace(path: Path, content: bytes | str, mode: int = 0o644) -> None:
 
 
 def _locked(path: Path, mode: int) -> int:
-    """Opens a file for writing and locks it, so that others see that somebody writes it; `Busy` if somebody else does."""
+    """Opens a file for writing and locks it, so that others see that somebody does; `Busy` if somebody else does."""
     for _ in range(_LOCK_TRIES):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:
