@@ -30,16 +30,16 @@ def replace(path: Path, content: bytes | str, mode: int = 0o644) -> None:
     """
     text = content.encode() if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with open(_locked(beside, mode), "wb") as out:
+    with open(_locked(beside, mode), "wb") as out:
+        try:
             out.write(text)
             out.flush()
             os.fchmod(out.fileno(), mode)
             os.fsync(out.fileno())
             os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
         _remove_if_nobody_writes(left)
     sync_directory(path.parent)
@@ -62,14 +62,22 @@ def _locked(path: Path, mode: int) -> int:
         # Who removes leftovers holds it for a moment.
         os.close(descriptor)
         time.sleep(_LOCK_PAUSE_S)
-    raise Busy("another process writes it", operation="replace", subject=str(path), exit_code=1)
+    reason = "another process holds a lock on it; wait for that, or end it"
+    raise Busy(reason, operation="write", subject=str(path), exit_code=1)
 
 
 def _remove_if_nobody_writes(path: Path) -> None:
-    # A leftover that cannot be removed costs a few bytes and is no reason to fail.
-    with contextlib.suppress(OSError), open(path, "ab") as left:
-        fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
+    # A leftover that cannot be removed costs a few bytes and is no reason to fail. No link is followed, and no pipe
+    # waited for.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its writer may have renamed it before it was locked here, and begun another one of that name.
+            if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def remove(path: Path) -> None:

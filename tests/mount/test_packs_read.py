@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.test_cold_start import counters, fill, settle
+from tests.mount.test_cold_start import LIMIT_S, counters, fill, settle
 from tests.support.publishing import Publisher
 from tests.support.serving import Server
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.mount, pytest.mark.timeout(120)]
 
@@ -84,10 +85,12 @@ def test_who_looked_through_the_whole_tree_is_brought_many_packs(
     if is_listed:
         assert len(modules(point)) == DIRECTORIES * FILES
         assert settle(point)["prefetch_packs_fetched"] == 0, "listing is no reading"
+    assert len(packs(publisher)) > 1
     (point / first).read_bytes()
+    if is_listed:
+        wait_until(lambda: counters(point)["prefetch_packs_fetched"] > 1, LIMIT_S, "several packs come")
     seen = settle(point)
     assert (seen["prefetch_packs_fetched"] > 1) is is_listed
-    assert len(packs(publisher)) > 1
     assert seen["prefetch_unused_bytes"] <= 1 << 20
 
 

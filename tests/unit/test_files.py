@@ -1,6 +1,7 @@
 """Small files that are whole or absent, and nothing else beside them."""
 
 import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nearfs import files
+from nearfs.errors import Busy
 
 
 def names(directory: Path) -> set[str]:
@@ -33,6 +35,18 @@ def test_what_the_dead_left_is_removed_and_the_work_of_the_living_is_not(tmp_pat
         fcntl.flock(living, fcntl.LOCK_EX)
         files.replace(tmp_path / "file", "whole")
     assert names(tmp_path) == {"file", written.name, other.name}
+
+
+def test_a_file_that_another_process_writes_is_not_taken_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_LOCK_TRIES", 2)
+    beside = tmp_path / f".file.{os.getpid()}.new"
+    with beside.open("w", encoding="utf-8") as living:
+        fcntl.flock(living, fcntl.LOCK_EX)
+        with pytest.raises(Busy, match="another process holds a lock on it"):
+            files.replace(tmp_path / "file", "whole")
+        assert names(tmp_path) == {beside.name}
 
 
 def test_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:

@@ -188,6 +188,14 @@ impl Trace {
         if trace.encode() == bytes { Ok(trace) } else { Err(malformed("it is not written as a trace is")) }
     }
 
+    /// Says what a trace lists by the beginning of its text, without reading the rest; nothing where that is no trace's.
+    pub fn peek(text: &[u8]) -> Option<Listing> {
+        let mut lines = text.split(|byte| *byte == b'\n');
+        lines.next().filter(|line| *line == format!("{FIRST_LINE}{VERSION}").as_bytes())?;
+        let line = lines.take_while(|line| !line.starts_with(b"/")).find_map(|line| line.strip_prefix(b"list "))?;
+        Listing::ALL.into_iter().find(|kind| kind.name().as_bytes() == line)
+    }
+
     /// Writes a trace: as text, within [`TRACE_MAX_BYTES`].
     pub fn encode(&self) -> Vec<u8> {
         let mut text = format!("{FIRST_LINE}{VERSION}\ntrigger {}\n", escaped(&self.name.trigger));

@@ -86,6 +86,17 @@ fn what_is_not_written_as_a_trace_is_none() {
 }
 
 #[test]
+fn what_is_listed_is_seen_from_the_beginning() {
+    let head = SAMPLE.find("list shared\n").unwrap() + "list shared\n".len();
+    assert_eq!(Trace::peek(&SAMPLE.as_bytes()[..head]), Some(Listing::Shared));
+    let other = SAMPLE.replace("nearfs-trace 1", "nearfs-trace 2");
+    let late = SAMPLE.replacen("list shared\n", "", 1) + "list whole\n";
+    for none in ["", "list whole\n", &SAMPLE[..head - 3], &other, &late] {
+        assert_eq!(Trace::peek(none.as_bytes()), None, "{none}");
+    }
+}
+
+#[test]
 fn limits_hold_whatever_was_recorded() {
     let name = TraceName::of(path(b"/t"));
     let many = (0..ITEMS_MAX + 9).map(|number| file(format!("/f{number}").as_bytes()));
@@ -123,6 +134,7 @@ proptest! {
     ) {
         let items = items.into_iter().map(|(path, offsets)| TraceItem { path, offsets });
         let trace = Trace::new(TraceName { trigger, after }, listing, items);
+        prop_assert_eq!(Trace::peek(&trace.encode()), Some(listing));
         prop_assert_eq!(Trace::parse(&trace.encode()).unwrap(), trace);
     }
 

@@ -123,7 +123,8 @@ fn is_about_links(error: &io::Error) -> bool {
     !matches!(error.kind(), NotFound | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
 }
 
-/// Writes the content to a file that has a name, and renames that.
+/// Writes the content to a file that has a name, and renames that. Checksums that are kept with the first file are not with
+/// this one: it is read as an object that another client left.
 fn copied(file: &File, txn: &Path, target: &Path) -> io::Result<File> {
     let mut named = builder().tempfile_in(txn)?;
     named.as_file().set_permissions(file.metadata()?.permissions())?;

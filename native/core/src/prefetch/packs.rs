@@ -156,7 +156,9 @@ impl Shared {
         let before = self.packs.lock().catalogs.insert(catalog_key(view), state);
         if let Some(State::Coming(_, missed)) = before {
             for row in missed {
-                self.missed_in_packs(view, row);
+                if let Some(packed) = self.packed(catalog_key(view)) {
+                    self.missed_in_packs(view, &packed, row);
+                }
             }
         }
         done
@@ -194,7 +196,7 @@ impl Shared {
             }
         };
         match event {
-            Event::Missed => self.missed_in_packs(view, row),
+            Event::Missed => self.missed_in_packs(view, &packed, row),
             Event::Used => {
                 let Some(number) = packed.number_of(&view.index, row) else { return };
                 let next = packed.used(&view.index, number);
@@ -204,13 +206,12 @@ impl Shared {
     }
 
     /// Asks for the pack of a file that is waited for, and for those beside it that are worth it.
-    fn missed_in_packs(&self, view: &View, row: RowId) {
-        let Some(packed) = self.packed(catalog_key(view)) else { return };
+    fn missed_in_packs(&self, view: &View, packed: &Packed, row: RowId) {
         let Some(number) = packed.number_of(&view.index, row) else { return };
         let listed = self.sweeps.lock().count(catalog_key(view), Instant::now());
         let next = packed.missed(&view.index, number, listed);
         let mut all = std::iter::once(number).chain(next);
-        let _until_refused = all.all(|number| self.ask_pack(view, &packed, number));
+        let _until_refused = all.all(|number| self.ask_pack(view, packed, number));
     }
 
     /// A directory is listed from its beginning.

@@ -82,13 +82,16 @@ impl Store {
 
     /// Returns the triggers whose traces held good last.
     pub(super) fn last_triggers(&self, count: usize) -> Vec<RepoPath> {
-        self.first_lists().take(count).map(|trace| trace.name().trigger.clone()).collect()
+        self.first_lists(|_| true).take(count).map(|trace| trace.name().trigger.clone()).collect()
     }
 
-    /// Reads the traces of triggers alone, those that held good last first.
-    fn first_lists(&self) -> impl Iterator<Item = Trace> {
+    /// Reads the traces of triggers alone that list something of a kind, those that held good last first.
+    fn first_lists(&self, of: impl Fn(Listing) -> bool) -> impl Iterator<Item = Trace> {
         let latest = self.latest().unwrap_or_default().into_iter().take(LOOKED_AT_MAX);
-        latest.filter_map(|name| self.read_file(&name).ok()).filter(|trace| trace.name().after.is_none())
+        // Only what is of use is parsed: somebody waits meanwhile.
+        let texts = latest.filter_map(|name| self.read_text(&name).ok());
+        let texts = texts.filter(move |text| Trace::peek(text).is_some_and(&of));
+        texts.filter_map(|text| Trace::parse(&text).ok()).filter(|trace| trace.name().after.is_none())
     }
 
     fn read(&self, name: &TraceName) -> io::Result<Trace> {
@@ -97,6 +100,10 @@ impl Store {
     }
 
     fn read_file(&self, name: &str) -> io::Result<Trace> {
+        Trace::parse(&self.read_text(name)?).map_err(io::Error::other)
+    }
+
+    fn read_text(&self, name: &str) -> io::Result<Vec<u8>> {
         // Neither a link nor a pipe in its place is followed or waited for.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(self.dir.join(name))?;
@@ -105,7 +112,7 @@ impl Store {
         }
         let mut bytes = Vec::new();
         file.take(TRACE_MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-        Trace::parse(&bytes).map_err(io::Error::other)
+        Ok(bytes)
     }
 
     fn write(&mut self, trace: &Trace) -> io::Result<()> {
@@ -180,11 +187,11 @@ impl Memory for Store {
     }
 
     fn listing(&mut self, one: &RepoPath, other: &RepoPath) -> Option<Trace> {
-        self.first_lists().find(|trace| !trace.is_shared() && trace.has(one) && trace.has(other))
+        self.first_lists(|kind| kind != Listing::Shared).find(|trace| trace.has(one) && trace.has(other))
     }
 
     fn unordered(&mut self, path: &RepoPath) -> Option<Trace> {
-        let mut found = self.first_lists().filter(|trace| trace.listing() == Listing::Unordered && trace.has(path));
+        let mut found = self.first_lists(|kind| kind == Listing::Unordered).filter(|trace| trace.has(path));
         let first = found.next();
         first.filter(|_| found.next().is_none())
     }
@@ -280,6 +287,29 @@ mod tests {
         }
         store.put(good.clone());
         assert_eq!(store.get(good.name()), Some(good));
+    }
+
+    #[test]
+    fn a_file_leads_to_the_one_list_without_order_that_has_it() {
+        let home = TempDir::new().unwrap();
+        let mut store = store(&home);
+        let listed = |trigger: usize, listing, files: std::ops::Range<usize>| {
+            let items = files.map(|n| TraceItem { path: path(format!("/f{n}")), offsets: None });
+            Trace::new(TraceName::of(path(format!("/t{trigger}"))), listing, items)
+        };
+        for (trigger, listing) in [(1, Listing::Unordered), (2, Listing::Whole), (3, Listing::Shared)] {
+            store.put(listed(trigger, listing, 0..9));
+        }
+        let found = |store: &mut Store, name: &str| {
+            store.unordered(&path(name.to_owned())).map(|trace| trace.name().trigger.to_string())
+        };
+        assert_eq!((found(&mut store, "/f3"), found(&mut store, "/t1")), (Some("/t1".into()), Some("/t1".into())));
+        assert_eq!((found(&mut store, "/t2"), found(&mut store, "/f9")), (None, None));
+        store.put(listed(4, Listing::Unordered, 8..12));
+        assert_eq!((found(&mut store, "/f8"), found(&mut store, "/f3")), (None, Some("/t1".into())), "two have it");
+        age(&store, &listed(1, Listing::Unordered, 0..9), 5);
+        assert_eq!(store.last_triggers(9).len(), 4);
+        assert_eq!(store.last_triggers(4)[3].to_string(), "/t1");
     }
 
     #[test]
